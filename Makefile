@@ -1,0 +1,51 @@
+# `make demo` and `make test` are all that a fresh machine with Python 3.11 or newer needs.
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test check unit format vectors lock clean bench
+
+demo: .venv/ready
+	$(BIN)/gesell demo
+
+test: .venv/ready
+	$(PYTEST) -n 2 --dist loadfile
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) -q tests/unit
+
+unit: .venv/ready
+	$(PYTEST) -q tests/unit
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+vectors: .venv/ready
+	$(BIN)/python protocol/vectors/generate.py
+
+bench: .venv/ready
+	$(BIN)/python -m bench.load
+
+# The environment: every package at a locked version with its hash, then this project itself, built by the
+# locked backend. The mark at the end is only made when all of it went well.
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Gesell needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv --clear .venv \
+		|| { echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Needs uv; names no registry, so that every machine uses its own.
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		--python-version 3.11 --all-extras --group dev -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

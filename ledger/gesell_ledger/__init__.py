@@ -1,0 +1,1 @@
+"""The Gesell ledger service: core decides, storage keeps, the sequencer orders, the api speaks HTTP."""

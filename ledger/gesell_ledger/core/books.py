@@ -1,0 +1,235 @@
+"""Books: the state of one commons, as far as a batch needs it (SPEC §3.1, §4).
+
+Owns the values that the books hold and how a decision changes them. Every value is frozen, so a decision can be
+dropped without a trace; `Books` is the only thing that changes, and only through `apply` and `open_commons`.
+
+1. An account is (holder, asset); a holder is a peer's key or the str of a reserved holder.
+2. Entries are numbered 1, 2, 3 … without a gap, and their times never go back.
+3. For each asset the postings of an entry sum to zero, and so do all accounts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final
+
+from gesell_protocol.canonical import unpack
+from gesell_protocol.demurrage import Holding
+from gesell_protocol.log import Posting, Signatures, leaf_data, leaf_hash
+from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
+from gesell_protocol.policy import Policy, Timeline
+from gesell_protocol.receipts import Receipt
+from gesell_protocol.statements import Currency
+
+ACTIVE: Final = "active"
+PENDING: Final = "pending"
+SUSPENDED: Final = "suspended"
+LEFT: Final = "left"
+#: The standings in which a member can be paid (SPEC §3.1).
+RECEIVERS: Final = (ACTIVE, SUSPENDED)
+
+AccountName = tuple[Holder, str]
+NOTHING: Final = Holding()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commons:
+    """One community: what its head row says.
+
+    `seq` and `at_ms` are those of its last entry, `active_members` counts who is active, `share` names the
+    share-out that is being paid.
+    """
+
+    id: bytes
+    name: str
+    currency: Currency
+    ledger: bytes
+    stewards: tuple[bytes, ...]
+    threshold: int
+    timeline: Timeline
+    seq: int = 0
+    at_ms: int = 0
+    active_members: int = 0
+    share: bytes | None = None
+
+    def tick_of(self, at_ms: int) -> int:
+        """The tick of a moment; `tick_seconds` never changes, so any policy answers."""
+        return self.timeline.changes[0][1].tick_of(at_ms)
+
+    def policy_at(self, at_ms: int) -> Policy:
+        """The policy in force at a moment."""
+        return self.timeline.policy_at(self.tick_of(at_ms))
+
+    @property
+    def melt_to(self) -> str:
+        """Who gains what melts; it never changes either."""
+        return self.timeline.changes[0][1].melt_to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A peer's standing in a commons.
+
+    `handle` is asked for while pending and the member's for ever once `handle_held`. `barred`: suspended, and not
+    admitted since. `spans` are the (from seq, to seq or None) in which it was active: they tell who takes part in a
+    share-out.
+    """
+
+    peer: bytes
+    handle: str
+    status: str
+    joined_ms: int
+    handle_held: bool = False
+    barred: bool = False
+    spans: tuple[tuple[int, int | None], ...] = ()
+
+    def was_active_at(self, seq: int) -> bool:
+        """Whether the member was active when entry `seq` was decided."""
+        return any(start < seq and (end is None or end > seq) for start, end in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that belongs to `peer` once and for all; `order` tells which of two keys was added first."""
+
+    key: bytes
+    peer: bytes
+    order: int
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareOut:
+    """A share of the pool while it is being paid: `each` grains to those active at entry `seq`, in order of peer.
+
+    `unpaid` members are still to come, all after peer `paid_through` (empty: nobody is paid yet).
+    """
+
+    id: bytes
+    seq: int
+    each: int
+    unpaid: int
+    paid_through: bytes = b""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An accepted statement, numbered, dated and turned into postings."""
+
+    commons: bytes
+    seq: int
+    at_ms: int
+    id: bytes
+    body: bytes
+    signatures: Signatures
+    postings: tuple[Posting, ...]
+
+    @cached_property
+    def leaf(self) -> bytes:
+        """The leaf hash (SPEC §6)."""
+        return leaf_hash(self.leaf_data)
+
+    @property
+    def leaf_data(self) -> bytes:
+        """The bytes that the log commits to."""
+        return leaf_data(
+            seq=self.seq, at_ms=self.at_ms, body=self.body, signatures=self.signatures, postings=self.postings
+        )
+
+    @cached_property
+    def fields(self) -> Mapping[str, Any]:
+        """The body, decoded: it was checked when it was accepted."""
+        fields = unpack(self.body)
+        assert isinstance(fields, dict)
+        return fields
+
+    def receipt(self, tick: int) -> Receipt:
+        """What the statement's author gets; `tick` is that of `at_ms` under the commons' policy."""
+        return Receipt(
+            commons=self.commons,
+            seq=self.seq,
+            at_ms=self.at_ms,
+            tick=tick,
+            id=self.id,
+            leaf=self.leaf,
+            postings=self.postings,
+        )
+
+
+@dataclass(slots=True)
+class Decision:
+    """What an accepted statement does: its postings, and the new values of what it changes."""
+
+    postings: tuple[Posting, ...] = ()
+    accounts: dict[AccountName, Holding] = field(default_factory=dict)
+    members: dict[bytes, Member] = field(default_factory=dict)
+    keys: dict[bytes, Key] = field(default_factory=dict)
+    commons: Commons | None = None
+    share: ShareOut | None = None
+    #: (from_tick, policy), when the statement announces one
+    policy: tuple[int, Policy] | None = None
+    #: the id of the statement whose memo's text goes
+    erased: bytes | None = None
+
+
+@dataclass(slots=True)
+class Books:
+    """The state of one commons, whole or the part that a batch needs; what is not in it does not exist.
+
+    `commons` is None before `found`. `held` maps a handle to the member who holds it.
+    """
+
+    commons: Commons | None = None
+    accounts: dict[AccountName, Holding] = field(default_factory=dict)
+    members: dict[bytes, Member] = field(default_factory=dict)
+    held: dict[str, bytes] = field(default_factory=dict)
+    keys: dict[bytes, Key] = field(default_factory=dict)
+    entries: dict[bytes, Entry] = field(default_factory=dict)
+    shares: dict[bytes, ShareOut] = field(default_factory=dict)
+
+    def account(self, holder: Holder, asset: str) -> Holding:
+        """The account as it was last brought up to date; an account that was never touched holds nothing."""
+        return self.accounts.get((holder, asset), NOTHING)
+
+    def apply(self, decision: Decision, entry: Entry) -> None:
+        """Take an entry into the books. Asserts what must never break: the gapless sequence, and sums of zero."""
+        commons = decision.commons or self.commons
+        assert commons is not None
+        assert entry.seq == commons.seq + 1, "an entry follows the one before without a gap"
+        assert entry.at_ms >= commons.at_ms, "the time of entries never goes back"
+        check_sums(entry.postings)
+        self.accounts.update(decision.accounts)
+        self.keys.update(decision.keys)
+        for member in decision.members.values():
+            self.members[member.peer] = member
+            if member.handle_held:
+                self.held[member.handle] = member.peer
+        if decision.share is not None:
+            self.shares[decision.share.id] = decision.share
+        self.commons = replace(commons, seq=entry.seq, at_ms=entry.at_ms)
+        self.entries[entry.id] = entry
+
+
+def check_sums(postings: Sequence[Posting]) -> None:
+    """Assert that the postings of each asset sum to zero."""
+    sums: dict[str, int] = {}
+    for _, _, asset, amount in postings:
+        sums[asset] = sums.get(asset, 0) + amount
+    assert not any(sums.values()), f"postings do not sum to zero: {sums}"
+
+
+__all__ = [
+    "ESCROW",
+    "ISSUER",
+    "POOL",
+    "Books",
+    "Commons",
+    "Decision",
+    "Entry",
+    "Holding",
+    "Key",
+    "Member",
+    "ShareOut",
+]

@@ -1,0 +1,266 @@
+"""Money: issue, retire, pay, grant, share, sweep, payout (SPEC §3.2, §3.6, §4).
+
+Owns how money statements become postings. A `Draft` collects them in the order of SPEC §4.3.
+
+1. First the melt of each peer account that the statement will touch, in the order of first appearance.
+2. Then the statement's own postings, payer first, legs in order; postings of zero are left out.
+3. Limits come before funds; funds are checked after the melt.
+4. After the statement a payer's balance is at least minus its credit limit, and the pool's is at least zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from gesell_ledger.core.books import (
+    ESCROW,
+    ISSUER,
+    LEFT,
+    POOL,
+    RECEIVERS,
+    AccountName,
+    Books,
+    Decision,
+    Holding,
+    ShareOut,
+)
+from gesell_protocol.amounts import BALANCE_MAX
+from gesell_protocol.demurrage import INFLOW_REASONS, melt, receive
+from gesell_protocol.envelopes import Envelope
+from gesell_protocol.log import Posting
+from gesell_protocol.names import Holder
+from gesell_protocol.refusals import Refusal
+from gesell_protocol.statements import Grant, Issue, Leg, Pay, Payout, Retire, Share, Statement, Sweep
+
+
+class Signed(Protocol):
+    """A statement and its envelope, as `decide.Submission` holds them."""
+
+    @property
+    def envelope(self) -> Envelope: ...
+    @property
+    def statement(self) -> Statement: ...
+
+
+class Draft:
+    """The postings of one entry in the making, and the accounts as they stand after them."""
+
+    def __init__(self, books: Books, at_ms: int) -> None:
+        assert books.commons is not None
+        self._books = books
+        self._commons = books.commons
+        self.code: Final = books.commons.currency.code
+        self.tick: Final = books.commons.tick_of(at_ms)
+        self.credit_limit: Final = books.commons.timeline.policy_at(self.tick).credit_limit
+        self._postings: list[Posting] = []
+        self._accounts: dict[AccountName, Holding] = {}
+
+    def balance(self, holder: Holder) -> int:
+        """The balance as the draft stands."""
+        return self._account(holder).balance
+
+    def bring_up(self, peers: Iterable[bytes]) -> dict[bytes, int]:
+        """Post the melt due on peer accounts, in the order given (rule 1); returns their balances after it."""
+        balances = {}
+        for peer in peers:
+            before = self._account(peer)
+            after = melt(before, self._commons.timeline, self.tick)
+            self._accounts[peer, self.code] = after
+            fee = before.balance - after.balance
+            if fee:
+                self._add("melt", peer, -fee)
+                self._add("melt", self._commons.melt_to, fee)
+            balances[peer] = after.balance
+        return balances
+
+    def post(self, reason: str, lines: Iterable[tuple[Holder, int]]) -> None:
+        """Add own postings in order (rule 2); money that reaches a peer is inflow where the law says so."""
+        for holder, amount in lines:
+            self._add(reason, holder, amount)
+
+    def _add(self, reason: str, holder: Holder, amount: int) -> None:
+        if amount == 0:
+            return
+        account = self._account(holder)
+        if amount > 0 and reason in INFLOW_REASONS and not isinstance(holder, str):
+            account = receive(account, amount, self._commons.timeline)
+        else:
+            account = Holding(account.balance + amount, account.escrow, account.tick, account.inflows)
+        self._accounts[holder, self.code] = account
+        self._postings.append(Posting(reason, holder, self.code, amount))
+
+    def _account(self, holder: Holder) -> Holding:
+        name = (holder, self.code)
+        return self._accounts.get(name) or self._books.account(*name)
+
+    def check_limits(self) -> Refusal | None:
+        """No balance leaves ±10^18."""
+        for account in self._accounts.values():
+            if not -BALANCE_MAX <= account.balance <= BALANCE_MAX:
+                return Refusal(
+                    code="limit-exceeded",
+                    detail="a balance would leave ±10^18 grains",
+                    fields={"limit": BALANCE_MAX},
+                )
+        return None
+
+    def decision(self) -> Decision:
+        """The draft as a decision."""
+        return Decision(postings=tuple(self._postings), accounts=self._accounts)
+
+
+def decide_issue(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
+    """`issue`: new money for a member, out of the issuer."""
+    issue = submission.statement
+    assert isinstance(issue, Issue)
+    return _move(books, at_ms, "issue", ISSUER, (Leg(issue.to, issue.amount),))
+
+
+def decide_retire(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
+    """`retire`: money goes back to the issuer."""
+    retire = submission.statement
+    assert isinstance(retire, Retire)
+    draft = Draft(books, at_ms)
+    amount = retire.amount
+    balance = draft.bring_up([retire.by])[retire.by]
+    if retire.balancing:
+        amount = min(amount, balance)
+    draft.post("retire", [(retire.by, -amount), (ISSUER, amount)])
+    return draft.check_limits() or _check_payer(draft, balance, amount) or draft.decision()
+
+
+def decide_pay(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
+    """`pay`: from one member to up to 256 others."""
+    pay = submission.statement
+    assert isinstance(pay, Pay)
+    return _move(books, at_ms, "pay", pay.by, pay.legs, balancing=pay.balancing)
+
+
+def decide_grant(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
+    """`grant`: out of the pool to members."""
+    grant = submission.statement
+    assert isinstance(grant, Grant)
+    return _move(books, at_ms, "grant", POOL, grant.legs)
+
+
+def _move(
+    books: Books, at_ms: int, reason: str, payer: Holder, legs: Sequence[Leg], *, balancing: bool = False
+) -> Decision | Refusal:
+    """Move money from one payer along its legs: payees, limits, funds, in this order."""
+    for leg in legs:
+        payee = books.members.get(leg.to)
+        if payee is None or payee.status not in RECEIVERS:
+            return Refusal(code="unknown-member", detail=f"the payee {leg.to.hex()} is not a member of this commons")
+    draft = Draft(books, at_ms)
+    is_peer = not isinstance(payer, str)
+    draft.bring_up([payer, *(leg.to for leg in legs)] if not isinstance(payer, str) else [leg.to for leg in legs])
+    before = draft.balance(payer)
+    amounts = [leg.amount for leg in legs]
+    if balancing:
+        amounts = [min(amounts[0], before)]
+    total = sum(amounts)
+    payees = [(leg.to, amount) for leg, amount in zip(legs, amounts, strict=True)]
+    draft.post(reason, [(payer, -total), *payees])
+    refusal = draft.check_limits()
+    if refusal is None and is_peer:
+        refusal = _check_payer(draft, before, total)
+    if refusal is None and payer == POOL and before < total:
+        refusal = _insufficient(available=before, needed=total)
+    return refusal or draft.decision()
+
+
+def _check_payer(draft: Draft, before: int, needed: int) -> Refusal | None:
+    """Rule 4 for a member; `needed` is not positive only where `balancing` found nothing to send."""
+    available = before + draft.credit_limit
+    if needed <= 0 or needed > available:
+        return _insufficient(available=available, needed=max(needed, 1))
+    return None
+
+
+def _insufficient(*, available: int, needed: int) -> Refusal:
+    return Refusal(
+        code="insufficient-funds",
+        detail=f"{needed} grains are needed and {available} are there after melt",
+        fields={"available": available, "needed": needed},
+    )
+
+
+# ── The pool shared out ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decide_share(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
+    """`share`: part of the pool for all who are active, the same to each; the remainder of the division stays."""
+    share = submission.statement
+    commons = books.commons
+    assert isinstance(share, Share) and commons is not None
+    if commons.policy_at(at_ms).admission != "steward":
+        return Refusal(code="wrong-state", detail="only a commons whose stewards admit members shares its pool")
+    if commons.share is not None:
+        return Refusal(code="wrong-state", detail="the share before is still being paid out")
+    members = commons.active_members
+    # Rounds down; what does not divide stays in the pool.
+    each = share.amount // members if members else 0
+    if each == 0:
+        return Refusal(
+            code="limit-exceeded",
+            detail=f"{share.amount} grains among {members} active members leave nothing for each",
+            fields={"limit": members},
+        )
+    draft = Draft(books, at_ms)
+    pool = draft.balance(POOL)
+    draft.post("share", [(POOL, -each * members), (ESCROW, each * members)])
+    refusal = draft.check_limits()
+    if refusal is not None:
+        return refusal
+    if share.amount > pool:
+        return _insufficient(available=pool, needed=share.amount)
+    decision = draft.decision()
+    decision.share = ShareOut(id=share.id, seq=commons.seq + 1, each=each, unpaid=members)
+    decision.commons = replace(commons, share=share.id)
+    return decision
+
+
+def decide_payout(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
+    """`payout`: the next members of a share get their part; the part of one who has left goes to the pool."""
+    payout = submission.statement
+    commons = books.commons
+    assert isinstance(payout, Payout) and commons is not None
+    share = books.shares.get(payout.share)
+    if share is None:
+        return Refusal(code="not-found", detail="no share of that id was made")
+    if commons.share != share.id or share.unpaid < len(payout.members):
+        return Refusal(code="wrong-state", detail="the share is paid out")
+    receivers: list[Holder] = []
+    for peer in payout.members:
+        member = books.members.get(peer)
+        if member is None or not member.was_active_at(share.seq):
+            return Refusal(code="unknown-member", detail=f"{peer.hex()} was not active at the share")
+        if peer <= share.paid_through:
+            return Refusal(code="wrong-state", detail=f"{peer.hex()} has its part already")
+        receivers.append(peer if member.status != LEFT else POOL)
+    draft = Draft(books, at_ms)
+    draft.bring_up(peer for peer in receivers if not isinstance(peer, str))
+    draft.post("share", [(ESCROW, -share.each * len(receivers)), *((holder, share.each) for holder in receivers)])
+    refusal = draft.check_limits()
+    if refusal is not None:
+        return refusal
+    decision = draft.decision()
+    unpaid = share.unpaid - len(receivers)
+    decision.share = replace(share, unpaid=unpaid, paid_through=payout.members[-1])
+    if unpaid == 0:
+        decision.commons = replace(commons, share=None)
+    return decision
+
+
+def decide_sweep(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
+    """`sweep`: the melt due on idle accounts, and nothing else."""
+    sweep = submission.statement
+    assert isinstance(sweep, Sweep)
+    for peer in sweep.accounts:
+        if peer not in books.members:
+            return Refusal(code="unknown-member", detail=f"{peer.hex()} never was a member")
+    draft = Draft(books, at_ms)
+    draft.bring_up(sweep.accounts)
+    return draft.check_limits() or draft.decision()

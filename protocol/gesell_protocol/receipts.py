@@ -1,0 +1,157 @@
+"""Receipts: what the ledger answers to an accepted statement, and what its author can check about it (SPEC §7.1).
+
+Owns the receipt's form on the wire and the checks that need nothing but the author's own envelope. That the entry
+stands in the log is proved with the log's tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gesell_protocol.envelopes import Envelope
+from gesell_protocol.log import Posting, leaf_data, leaf_hash
+from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
+from gesell_protocol.statements import Grant, Issue, Leg, Pay, Retire, Share, Statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Entry `seq` of a commons: accepted at `at_ms`, in tick `tick`, with the postings that it made."""
+
+    commons: bytes
+    seq: int
+    at_ms: int
+    tick: int
+    id: bytes
+    leaf: bytes
+    postings: tuple[Posting, ...]
+
+    def wire(self) -> dict[str, object]:
+        """The map of SPEC §7.1 with bytes and ints, as MessagePack answers carry it."""
+        return {
+            "commons": self.commons,
+            "seq": self.seq,
+            "at": self.at_ms,
+            "tick": self.tick,
+            "id": self.id,
+            "leaf": self.leaf,
+            "postings": self.postings,
+        }
+
+
+def read_receipt(fields: Mapping[str, Any]) -> Receipt:
+    """Make a `Receipt` of a decoded MessagePack map; raises `ValueError` for anything that is none."""
+    try:
+        postings = tuple(Posting(*posting) for posting in fields["postings"])
+        return Receipt(
+            commons=_typed(fields, "commons", bytes),
+            seq=_typed(fields, "seq", int),
+            at_ms=_typed(fields, "at", int),
+            tick=_typed(fields, "tick", int),
+            id=_typed(fields, "id", bytes),
+            leaf=_typed(fields, "leaf", bytes),
+            postings=postings,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a receipt: {error!r}") from None
+
+
+def _typed(fields: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = fields[name]
+    if type(value) is not kind:
+        raise ValueError(f"not a receipt: {name} is no {kind.__name__}")
+    return value
+
+
+class ReceiptMismatch(ValueError):
+    """The ledger's receipt does not say what was signed: keep the envelope and the receipt, they are the proof."""
+
+
+def check_receipt(receipt: Receipt, *, envelope: Envelope, statement: Statement, currency: str | None) -> None:
+    """Hold a receipt against the envelope it answers; raises `ReceiptMismatch` with what differs.
+
+    Checks names, that the leaf is the hash of this envelope at this seq and time with these postings, that the
+    postings of each asset sum to zero, that what was not signed is melt alone, and that the rest is exactly what
+    was signed. `currency` is the commons' code where the caller knows it.
+    """
+    if receipt.commons != statement.commons or receipt.id != statement.id:
+        raise ReceiptMismatch("the receipt is for another statement")
+    data = leaf_data(
+        seq=receipt.seq,
+        at_ms=receipt.at_ms,
+        body=envelope.body,
+        signatures=envelope.signatures,
+        postings=receipt.postings,
+    )
+    if leaf_hash(data) != receipt.leaf:
+        raise ReceiptMismatch("the leaf is not the hash of what was signed")
+    _check_melt(receipt.postings)
+    own = [posting for posting in receipt.postings if posting.reason != "melt"]
+    if currency is not None and any(posting.asset != currency for posting in receipt.postings):
+        raise ReceiptMismatch(f"a posting is not in {currency}")
+    signed = signed_postings(statement, own)
+    if signed is not None and [(p.reason, p.holder, p.amount) for p in own] != signed:
+        raise ReceiptMismatch("the postings are not what was signed")
+
+
+def _check_melt(postings: Sequence[Posting]) -> None:
+    sums: dict[str, int] = {}
+    for posting in postings:
+        sums[posting.asset] = sums.get(posting.asset, 0) + posting.amount
+    if any(sums.values()):
+        raise ReceiptMismatch("the postings do not sum to zero")
+    melt = [posting for posting in postings if posting.reason == "melt"]
+    for charged, gained in zip(melt[::2], melt[1::2], strict=False):
+        if charged.amount >= 0 or gained.amount != -charged.amount or gained.holder not in (POOL, ISSUER):
+            raise ReceiptMismatch("a melt does not go from a peer to the pool or the issuer")
+    if len(melt) % 2:
+        raise ReceiptMismatch("a melt stands alone")
+
+
+def signed_postings(statement: Statement, own: Sequence[Posting]) -> list[tuple[str, Holder, int]] | None:
+    """The (reason, holder, amount) lines that a money statement fixes by itself; [] for one that moves nothing.
+
+    None where the amounts depend on the books (`leave`, `payout`). Under `balancing` the amount is the receipt's,
+    held between 1 and what was signed.
+    """
+    match statement:
+        case Issue(to=to, amount=amount):
+            return _move("issue", ISSUER, (Leg(to, amount),))
+        case Retire():
+            amount = _balanced(own, statement.amount) if statement.balancing else statement.amount
+            return [("retire", statement.by, -amount), ("retire", ISSUER, amount)]
+        case Pay():
+            legs = statement.legs
+            if statement.balancing:
+                legs = (Leg(legs[0].to, _balanced(own, legs[0].amount)),)
+            return _move("pay", statement.by, legs)
+        case Grant(legs=legs):
+            return _move("grant", POOL, legs)
+        case Share():
+            return _share(statement, own)
+        case _ if statement.type in ("leave", "sweep", "payout"):
+            return None
+    return []
+
+
+def _move(reason: str, payer: Holder, legs: Sequence[Leg]) -> list[tuple[str, Holder, int]]:
+    return [
+        (reason, payer, -sum(leg.amount for leg in legs)),
+        *((reason, leg.to, leg.amount) for leg in legs),
+    ]
+
+
+def _balanced(own: Sequence[Posting], signed: int) -> int:
+    moved = own[-1].amount if own else 0
+    if not 0 < moved <= signed:
+        raise ReceiptMismatch("a balancing statement moved nothing, or more than was signed")
+    return moved
+
+
+def _share(statement: Share, own: Sequence[Posting]) -> list[tuple[str, Holder, int]]:
+    shared = own[-1].amount if own else 0
+    if not 0 < shared <= statement.amount:
+        raise ReceiptMismatch("a share took nothing, or more than was signed")
+    return [("share", POOL, -shared), ("share", ESCROW, shared)]
