@@ -158,8 +158,9 @@ def _check_who(books: Books, submission: Submission) -> Refusal | None:
             code="not-authorised",
             detail=f"{kind} takes a steward and the signatures of {commons.threshold} stewards",
         )
-    refusal = membership.check_new_signers(statement, signers)
-    if refusal is not None or kind in _STEWARD_TYPES or (kind == "erase" and as_stewards):
+    refusal = membership.check_new_signers(commons, statement, signers)
+    # Stewards need not be members, so what they say asks for no standing; a steward's own memo included.
+    if refusal is not None or kind in _STEWARD_TYPES or (kind == "erase" and statement.by in commons.stewards):
         return refusal
     return _check_standing(books.members.get(statement.by), kind)
 

@@ -13,7 +13,7 @@ leaving member takes to the pool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -75,12 +75,14 @@ def stewards_speak(books: Books, by: bytes, signers: Sequence[bytes]) -> bool:
     return len(signed) >= commons.threshold
 
 
-def check_new_signers(statement: Statement, signers: Sequence[bytes]) -> Refusal | None:
-    """Whether those who come into use have signed: each added key, each new steward."""
+def check_new_signers(commons: Commons, statement: Statement, signers: Sequence[bytes]) -> Refusal | None:
+    """Whether those who come into use have signed: each added key, each steward who is none yet."""
+    entering: Iterable[bytes]
     match statement:
         case Keys(add=entering):
             what = "added key"
-        case ChangeStewards(stewards=entering):
+        case ChangeStewards(stewards=stewards):
+            entering = set(stewards) - set(commons.stewards)
             what = "new steward"
         case _:
             return None
@@ -146,7 +148,8 @@ def decide_join(books: Books, submission: money.Signed, at_ms: int) -> Decision 
     """`join`: active at once where admission is open, else pending (rules 3 and 4)."""
     join = submission.statement
     commons = books.commons
-    assert isinstance(join, Join) and commons is not None
+    assert isinstance(join, Join)
+    assert commons is not None
     own = books.keys.get(join.by)
     if own is not None and own.peer != join.by:
         return Refusal(code="key-taken", detail="the key was added by another peer of this commons")
@@ -175,7 +178,8 @@ def decide_admit(books: Books, submission: money.Signed, at_ms: int) -> Decision
     """`admit`: a pending or suspended member becomes active."""
     admit = submission.statement
     commons = books.commons
-    assert isinstance(admit, Admit) and commons is not None
+    assert isinstance(admit, Admit)
+    assert commons is not None
     member = books.members.get(admit.peer)
     if member is None or member.status == LEFT:
         return Refusal(code="unknown-member", detail="the peer has not asked to join")
@@ -198,7 +202,8 @@ def decide_suspend(books: Books, submission: money.Signed, at_ms: int) -> Decisi
     """`suspend`: an active member is suspended; a pending request ends."""
     suspend = submission.statement
     commons = books.commons
-    assert isinstance(suspend, Suspend) and commons is not None
+    assert isinstance(suspend, Suspend)
+    assert commons is not None
     member = books.members.get(suspend.peer)
     if member is None or member.status == LEFT:
         return Refusal(code="unknown-member", detail="the peer is not a member of this commons")
@@ -221,7 +226,8 @@ def decide_leave(books: Books, submission: money.Signed, at_ms: int) -> Decision
     """`leave`: with nothing owed; what is left goes to the pool."""
     leave = submission.statement
     commons = books.commons
-    assert isinstance(leave, Leave) and commons is not None
+    assert isinstance(leave, Leave)
+    assert commons is not None
     member = books.members[leave.by]
     draft = money.Draft(books, at_ms)
     balance = draft.bring_up([leave.by])[leave.by]
@@ -249,7 +255,8 @@ def decide_keys(books: Books, submission: money.Signed, at_ms: int) -> Decision 
     """`keys`: add and revoke keys of `by`; authority to add was checked before."""
     statement, signers = submission.statement, submission.envelope.signers
     commons = books.commons
-    assert isinstance(statement, Keys) and commons is not None
+    assert isinstance(statement, Keys)
+    assert commons is not None
     own = {key.key: key for key in books.keys.values() if key.peer == statement.by}
     own.setdefault(statement.by, Key(statement.by, statement.by, 0))
     senior = min(own[key].order for key in signers if key in own and own[key].live)
@@ -268,9 +275,8 @@ def decide_keys(books: Books, submission: money.Signed, at_ms: int) -> Decision 
             fields={"limit": LIVE_KEYS_MAX},
         )
     changed = {key: replace(own[key], live=False) for key in statement.revoke}
-    # Keys of one statement rank in its order: seq and place make an order that no other statement can repeat.
-    first = (commons.seq + 1) << 8
-    changed |= {key: Key(key, statement.by, first + place) for place, key in enumerate(statement.add)}
+    # Keys of one statement rank alike: none of them was added after another.
+    changed |= {key: Key(key, statement.by, commons.seq + 1) for key in statement.add}
     return Decision(keys=changed)
 
 
@@ -280,12 +286,10 @@ def _check_revoked(
     """A key may revoke itself and keys added after it; `senior` is the rank of the first-added key that signed."""
     for name in revoked:
         key = own.get(name)
-        if key is None:
-            return Refusal(code="not-found", detail="a key that is revoked is none of the peer's")
+        if key is None or not key.live:
+            return Refusal(code="not-found", detail="a key that is revoked is none of the peer's live keys")
         if name not in signers and key.order <= senior:
             return Refusal(code="not-authorised", detail="a key revokes itself and keys that were added after it")
-        if not key.live:
-            return Refusal(code="wrong-state", detail="a key that is revoked was revoked before")
     return None
 
 
@@ -293,7 +297,8 @@ def decide_stewards(books: Books, submission: money.Signed, at_ms: int) -> Decis
     """`stewards`: from now on these, and as many of them must sign."""
     statement = submission.statement
     commons = books.commons
-    assert isinstance(statement, ChangeStewards) and commons is not None
+    assert isinstance(statement, ChangeStewards)
+    assert commons is not None
     entering: dict[bytes, Key] = {}
     for steward in statement.stewards:
         key = books.keys.get(steward)
@@ -309,7 +314,8 @@ def decide_policy(books: Books, submission: money.Signed, at_ms: int) -> Decisio
     """`policy`: announce what is in force from a later tick on (rule 5)."""
     statement = submission.statement
     commons = books.commons
-    assert isinstance(statement, ChangePolicy) and commons is not None
+    assert isinstance(statement, ChangePolicy)
+    assert commons is not None
     tick = commons.tick_of(at_ms)
     now = commons.timeline.policy_at(tick)
     timeline = commons.timeline.with_change(statement.from_tick, statement.policy)

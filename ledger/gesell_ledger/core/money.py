@@ -17,7 +17,6 @@ from typing import Final, Protocol
 from gesell_ledger.core.books import (
     ESCROW,
     ISSUER,
-    LEFT,
     POOL,
     RECEIVERS,
     AccountName,
@@ -128,7 +127,8 @@ def decide_retire(books: Books, submission: Signed, at_ms: int) -> Decision | Re
     if retire.balancing:
         amount = min(amount, balance)
     draft.post("retire", [(retire.by, -amount), (ISSUER, amount)])
-    return draft.check_limits() or _check_payer(draft, balance, amount) or draft.decision()
+    refusal = draft.check_limits() or _check_payer(draft, before=balance, moves=amount, asked=retire.amount)
+    return refusal or draft.decision()
 
 
 def decide_pay(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
@@ -155,7 +155,8 @@ def _move(
             return Refusal(code="unknown-member", detail=f"the payee {leg.to.hex()} is not a member of this commons")
     draft = Draft(books, at_ms)
     is_peer = not isinstance(payer, str)
-    draft.bring_up([payer, *(leg.to for leg in legs)] if not isinstance(payer, str) else [leg.to for leg in legs])
+    payees_keys = [leg.to for leg in legs]
+    draft.bring_up(payees_keys if isinstance(payer, str) else [payer, *payees_keys])
     before = draft.balance(payer)
     amounts = [leg.amount for leg in legs]
     if balancing:
@@ -165,17 +166,17 @@ def _move(
     draft.post(reason, [(payer, -total), *payees])
     refusal = draft.check_limits()
     if refusal is None and is_peer:
-        refusal = _check_payer(draft, before, total)
+        refusal = _check_payer(draft, before=before, moves=total, asked=sum(leg.amount for leg in legs))
     if refusal is None and payer == POOL and before < total:
         refusal = _insufficient(available=before, needed=total)
     return refusal or draft.decision()
 
 
-def _check_payer(draft: Draft, before: int, needed: int) -> Refusal | None:
-    """Rule 4 for a member; `needed` is not positive only where `balancing` found nothing to send."""
+def _check_payer(draft: Draft, *, before: int, moves: int, asked: int) -> Refusal | None:
+    """Rule 4 for a member; `moves` is not positive only where `balancing` found nothing to send."""
     available = before + draft.credit_limit
-    if needed <= 0 or needed > available:
-        return _insufficient(available=available, needed=max(needed, 1))
+    if moves <= 0 or moves > available:
+        return _insufficient(available=available, needed=asked)
     return None
 
 
@@ -194,7 +195,8 @@ def decide_share(books: Books, submission: Signed, at_ms: int) -> Decision | Ref
     """`share`: part of the pool for all who are active, the same to each; the remainder of the division stays."""
     share = submission.statement
     commons = books.commons
-    assert isinstance(share, Share) and commons is not None
+    assert isinstance(share, Share)
+    assert commons is not None
     if commons.policy_at(at_ms).admission != "steward":
         return Refusal(code="wrong-state", detail="only a commons whose stewards admit members shares its pool")
     if commons.share is not None:
@@ -206,7 +208,7 @@ def decide_share(books: Books, submission: Signed, at_ms: int) -> Decision | Ref
         return Refusal(
             code="limit-exceeded",
             detail=f"{share.amount} grains among {members} active members leave nothing for each",
-            fields={"limit": members},
+            fields={"limit": max(1, members)},
         )
     draft = Draft(books, at_ms)
     pool = draft.balance(POOL)
@@ -226,7 +228,8 @@ def decide_payout(books: Books, submission: Signed, at_ms: int) -> Decision | Re
     """`payout`: the next members of a share get their part; the part of one who has left goes to the pool."""
     payout = submission.statement
     commons = books.commons
-    assert isinstance(payout, Payout) and commons is not None
+    assert isinstance(payout, Payout)
+    assert commons is not None
     share = books.shares.get(payout.share)
     if share is None:
         return Refusal(code="not-found", detail="no share of that id was made")
@@ -235,11 +238,9 @@ def decide_payout(books: Books, submission: Signed, at_ms: int) -> Decision | Re
     receivers: list[Holder] = []
     for peer in payout.members:
         member = books.members.get(peer)
-        if member is None or not member.was_active_at(share.seq):
-            return Refusal(code="unknown-member", detail=f"{peer.hex()} was not active at the share")
-        if peer <= share.paid_through:
-            return Refusal(code="wrong-state", detail=f"{peer.hex()} has its part already")
-        receivers.append(peer if member.status != LEFT else POOL)
+        if member is None or peer <= share.paid_through or not member.was_active_at(share.seq):
+            return Refusal(code="wrong-state", detail=f"no part of the share is owed to {peer.hex()}")
+        receivers.append(peer if member.status in RECEIVERS else POOL)
     draft = Draft(books, at_ms)
     draft.bring_up(peer for peer in receivers if not isinstance(peer, str))
     draft.post("share", [(ESCROW, -share.each * len(receivers)), *((holder, share.each) for holder in receivers)])

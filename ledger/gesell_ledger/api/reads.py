@@ -1,0 +1,337 @@
+"""The reads of SPEC §7.2, for `open` commons; the other visibilities answer `unknown-commons` until tokens exist.
+
+Owns how a path and its query become one call to the reader, and the paging. Balances come out of `core.present` and
+from nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from gesell_ledger import __version__
+from gesell_ledger.api import answers
+from gesell_ledger.api.problems import Refused
+from gesell_ledger.api.writing import JSON, REQUEST_MAX_BYTES, STATEMENTS_MAX
+from gesell_ledger.clock import LedgerClock
+from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Member
+from gesell_ledger.core.present import melt_due, present
+from gesell_ledger.storage.reading import Account, Line, Reader
+from gesell_protocol.canonical import unpack
+from gesell_protocol.demurrage import Holding
+from gesell_protocol.envelopes import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES
+from gesell_protocol.names import Holder, base64url, did_of, id_of, is_handle, peer_of, unbase64url
+
+READER: Final = web.AppKey("reader", Reader)
+CLOCK: Final = web.AppKey[LedgerClock]("clock")
+LEDGER: Final = web.AppKey("ledger", bytes)
+MIN_TICK_SECONDS: Final = web.AppKey("min_tick_seconds", int)
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 1_000
+TICKS_AHEAD_MAX: Final = 10_000
+#: Above this many accounts, what is due but unposted is not added up for a read.
+DUE_ACCOUNTS_MAX: Final = 10_000
+INT_MAX: Final = 2**63 - 1
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type=JSON)
+
+
+# ── The service ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def get_service(request: web.Request) -> web.Response:
+    """Whose ledger this is, what time it has, and how much it takes."""
+    clock = request.app[CLOCK]
+    return _json(
+        {
+            "ledger": did_of(request.app[LEDGER]),
+            "version": __version__,
+            "time": clock.look(),
+            "clock_speed": clock.speed,
+            "limits": {
+                "min_tick_seconds": request.app[MIN_TICK_SECONDS],
+                "statements": STATEMENTS_MAX,
+                "request_bytes": REQUEST_MAX_BYTES,
+                "body_bytes": BODY_MAX_BYTES,
+                "envelope_bytes": ENVELOPE_MAX_BYTES,
+            },
+        }
+    )
+
+
+# ── The commons ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def get_commons_list(request: web.Request) -> web.Response:
+    """The open commons of this ledger."""
+    limit = _limit(request)
+    after = _cursor(request, size=16)
+    listed = await request.app[READER].list_commons(after=after, limit=limit + 1)
+    now = request.app[CLOCK].look()
+    items = [
+        await _commons_json(request, commons, now, due=False) for commons in listed[:limit] if _is_open(commons, now)
+    ]
+    return _page(request, items, last=base64url(listed[limit - 1].id) if len(listed) > limit else None)
+
+
+async def get_commons(request: web.Request) -> web.Response:
+    """One commons: its rules, its stewards, its money."""
+    commons, now, accounts = await _commons(request)
+    return _json(await _commons_json(request, commons, now, due=accounts <= DUE_ACCOUNTS_MAX))
+
+
+async def _commons_json(request: web.Request, commons: Commons, now: int, *, due: bool) -> answers.Json:
+    reader = request.app[READER]
+    tick = commons.tick_of(now)
+    reserved = await reader.load_accounts(commons.id, [ISSUER, POOL, ESCROW], commons.currency.code)
+    posted = {holder: account.holding.balance for holder, account in reserved.items()}
+    unposted: int | None = None
+    if due:
+        unposted = 0
+        async for page in reader.list_asleep(commons, before_tick=tick, page=LIMIT_MAX):
+            unposted += sum(melt_due(account.holding, commons, tick=tick) for account in page)
+    return answers.commons_json(
+        commons,
+        tick=tick,
+        supply=-posted.get(ISSUER, 0),
+        pool=posted.get(POOL, 0),
+        escrow=posted.get(ESCROW, 0),
+        melt_due=unposted,
+    )
+
+
+async def _commons(request: web.Request) -> tuple[Commons, int, int]:
+    """The commons that the path names, if it is open: with the time not before its last entry's, and its accounts."""
+    text = request.match_info["commons"]
+    try:
+        name = bytes.fromhex(text) if len(text) == 32 else b""
+    except ValueError:
+        name = b""
+    found = await request.app[READER].load_commons(name) if len(name) == 16 else None
+    if found is None:
+        raise Refused("unknown-commons", "no commons of this name was founded here")
+    commons, accounts = found
+    now = max(request.app[CLOCK].look(), commons.at_ms)
+    if not _is_open(commons, now):
+        raise Refused("unknown-commons", "no commons of this name was founded here")
+    return commons, now, accounts
+
+
+def _is_open(commons: Commons, now: int) -> bool:
+    return commons.policy_at(now).visibility == "open"
+
+
+# ── Members ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def get_members(request: web.Request) -> web.Response:
+    """The members in order of their keys."""
+    commons, now, _ = await _commons(request)
+    limit = _limit(request)
+    reader = request.app[READER]
+    members = await reader.list_members(commons.id, after=_cursor(request, size=32), limit=limit + 1)
+    items = await _members_json(request, commons, members[:limit], now)
+    return _page(request, items, last=base64url(members[limit - 1].peer) if len(members) > limit else None)
+
+
+async def get_member(request: web.Request) -> web.Response:
+    """One member, by did or handle."""
+    commons, now, _ = await _commons(request)
+    member = await _member(request, commons)
+    return _json((await _members_json(request, commons, [member], now))[0])
+
+
+async def _members_json(
+    request: web.Request, commons: Commons, members: Sequence[Member], now: int
+) -> list[answers.Json]:
+    rings = await request.app[READER].load_key_rings(commons.id, [member.peer for member in members])
+    limit = commons.policy_at(now).credit_limit
+    return [answers.member_json(member, rings.get(member.peer, []), credit_limit=limit) for member in members]
+
+
+async def _member(request: web.Request, commons: Commons) -> Member:
+    """The member that the path names; one who has left is found by did."""
+    text = request.match_info["member"]
+    name: bytes | str = text
+    try:
+        name = peer_of(text) if text.startswith("did:") else text
+    except ValueError:
+        raise Refused("unknown-member", "not the did:key of a member") from None
+    if isinstance(name, str) and not is_handle(name):
+        raise Refused("unknown-member", "not a handle or did of a member")
+    member = await request.app[READER].load_member(commons.id, name)
+    if member is None:
+        raise Refused("unknown-member", "there is no such member in this commons")
+    return member
+
+
+async def get_balances(request: web.Request) -> web.Response:
+    """What a member has, had, or will have: at `at`, or now."""
+    commons, now, _ = await _commons(request)
+    member = await _member(request, commons)
+    at_ms = _integer(request, "at", default=now, low=0, high=INT_MAX)
+    tick = commons.tick_of(at_ms)
+    if tick > commons.tick_of(now) + TICKS_AHEAD_MAX:
+        raise Refused("limit-exceeded", f"at most {TICKS_AHEAD_MAX} ticks ahead")
+    holding, seq = await _holding(request, commons, member.peer, at_ms, now)
+    limit = commons.timeline.policy_at(tick).credit_limit
+    shown = present(holding, commons, tick=tick, credit_limit=limit)
+    return _json({"items": [answers.balance_json(commons, shown)], "at": at_ms, "tick": tick, "seq": seq})
+
+
+async def _holding(request: web.Request, commons: Commons, peer: bytes, at_ms: int, now: int) -> tuple[Holding, int]:
+    """The account as of the last entry at or before `at_ms`, and that entry's seq."""
+    reader = request.app[READER]
+    account = await _account(request, commons, peer)
+    if at_ms >= commons.at_ms:
+        return (account.holding if account is not None else Holding()), commons.seq
+    if account is None:
+        account = Account(-1, peer, commons.currency.code, Holding())
+    found = await reader.load_account_at(commons, account, at_ms)
+    if found is None:
+        raise Refused("not-found", "the commons was not founded by then")
+    return found[0], found[1]
+
+
+async def _account(request: web.Request, commons: Commons, holder: Holder) -> Account | None:
+    found = await request.app[READER].load_accounts(commons.id, [holder], commons.currency.code)
+    return found.get(holder)
+
+
+async def get_postings(request: web.Request) -> web.Response:
+    """An account's history, first to last, or last to first with `order=desc`."""
+    commons, _, _ = await _commons(request)
+    member = await _member(request, commons)
+    order = request.query.get("order", "asc")
+    if order not in ("asc", "desc"):
+        raise Refused("malformed", "order is asc or desc")
+    if request.query.get("asset", commons.currency.code) != commons.currency.code:
+        raise Refused("not-found", "the member has no account in this asset")
+    limit = _limit(request)
+    account = await _account(request, commons, member.peer)
+    lines: list[Line] = []
+    if account is not None:
+        lines = await request.app[READER].list_postings(
+            commons.id, account, after=_place(request), newest_first=order == "desc", limit=limit + 1
+        )
+    items = [_line_json(commons, member.peer, line) for line in lines[:limit]]
+    last = f"{lines[limit - 1].seq}.{lines[limit - 1].n}" if len(lines) > limit else None
+    return _page(request, items, last=last)
+
+
+def _line_json(commons: Commons, peer: bytes, line: Line) -> answers.Json:
+    fields = unpack(line.body)
+    assert isinstance(fields, dict)
+    return answers.line_json(line, fields, _counterpart(commons, peer, line, fields))
+
+
+def _counterpart(commons: Commons, peer: bytes, line: Line, fields: dict[str, Any]) -> Holder | None:
+    """Who stands on the other side of a line; None where several do."""
+    match line.reason:
+        case "melt":
+            return commons.melt_to
+        case "issue" | "retire":
+            return ISSUER
+        case "grant" | "leave":
+            return POOL
+        case "share":
+            return ESCROW
+        case "pay" if fields["by"] != peer:
+            by: bytes = fields["by"]
+            return by
+        case "pay" if len(fields["legs"]) == 1:
+            to: bytes = fields["legs"][0][0]
+            return to
+    return None
+
+
+def _place(request: web.Request) -> tuple[int, int] | None:
+    text = request.query.get("after")
+    if text is None:
+        return None
+    seq, _, n = text.partition(".")
+    if not (seq.isascii() and seq.isdigit() and n.isascii() and n.isdigit() and len(seq) < 19 and len(n) < 5):
+        raise Refused("malformed", "after: take it from the Link of the page before")
+    return int(seq), int(n)
+
+
+# ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def get_entries(request: web.Request) -> web.Response:
+    """Entries in order, from the one after `after` on."""
+    commons, _, _ = await _commons(request)
+    limit = _limit(request)
+    after = _integer(request, "after", default=0, low=0, high=INT_MAX)
+    listed = await request.app[READER].list_entries(commons.id, after=after, limit=limit)
+    items = [answers.entry_json(entry, memo) for entry, memo in listed]
+    more = len(listed) == limit and listed[-1][0].seq < commons.seq
+    return _page(request, items, last=str(listed[-1][0].seq) if more else None)
+
+
+async def get_entry(request: web.Request) -> web.Response:
+    """One entry by its number."""
+    commons, _, _ = await _commons(request)
+    text = request.match_info["seq"]
+    seq = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+    listed = await request.app[READER].list_entries(commons.id, after=seq - 1, limit=1) if seq > 0 else []
+    if not listed or listed[0][0].seq != seq:
+        raise Refused("not-found", "the commons has no entry of this number")
+    return _json(answers.entry_json(*listed[0]))
+
+
+async def get_statement(request: web.Request) -> web.Response:
+    """The receipt of an accepted statement, by its id."""
+    commons, _, _ = await _commons(request)
+    try:
+        name = id_of(request.match_info["id"])
+    except ValueError:
+        raise Refused("not-found", "a statement's id is a UUID") from None
+    entry = await request.app[READER].find_entry(commons.id, name)
+    if entry is None:
+        raise Refused("not-found", "no statement of this id was accepted")
+    return _json(answers.receipt_json(entry.receipt(commons.tick_of(entry.at_ms))))
+
+
+# ── Queries and pages ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _integer(request: web.Request, name: str, *, default: int, low: int, high: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not low <= value <= high:
+        raise Refused("malformed", f"{name} is an int from {low} to {high}")
+    return value
+
+
+def _limit(request: web.Request) -> int:
+    return _integer(request, "limit", default=LIMIT_DEFAULT, low=1, high=LIMIT_MAX)
+
+
+def _cursor(request: web.Request, *, size: int) -> bytes:
+    text = request.query.get("after")
+    if text is None:
+        return b""
+    try:
+        cursor = unbase64url(text)
+    except ValueError:
+        cursor = b""
+    if len(cursor) != size:
+        raise Refused("malformed", "after: take it from the Link of the page before")
+    return cursor
+
+
+def _page(request: web.Request, items: list[answers.Json], *, last: str | None) -> web.Response:
+    """A page of a list; `last` is the cursor of its last item if there is more (RFC 8288)."""
+    response = _json({"items": items})
+    if last is not None:
+        response.headers["Link"] = f'<{request.rel_url.update_query(after=last)}>; rel="next"'
+    return response

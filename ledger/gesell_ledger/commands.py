@@ -1,0 +1,198 @@
+"""The service's commands: `gesell serve` and `gesell db`. Wiring only; they join the wallet's `gesell` as a plugin."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import cyclopts
+import uvloop
+from cyclopts import Parameter
+
+from gesell_ledger import main as service
+from gesell_ledger.settings import PORT, Settings, default_data, parse_moment
+from gesell_ledger.storage.audit import Report, audit
+from gesell_ledger.storage.embedded import PostgresFault, PrivatePostgres
+from gesell_ledger.storage.faults import Fault
+from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
+
+T = TypeVar("T")
+
+app = cyclopts.App(name="gesell-ledger", help="The ledger service.")
+db = cyclopts.App(name="db", help="The ledger's database.")
+app.command(db)
+
+
+@app.command
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    data: Path | None = None,
+    database: str | None = None,
+    key: Path | None = None,
+    key_passphrase_file: Path | None = None,
+    min_tick_seconds: int = 3600,
+    sweep_ticks: int = 30,
+    demo: Annotated[bool, Parameter(negative="")] = False,
+    clock_start: str | None = None,
+    clock_speed: int = 1,
+    accept_clock: Annotated[bool, Parameter(negative="")] = False,
+    unsafe_durability: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Run the ledger; prints `listening on http://HOST:PORT` when it is ready.
+
+    Parameters
+    ----------
+    host
+        The address to listen on.
+    port
+        The port to listen on; 0 takes any that is free.
+    data
+        The folder of the private PostgreSQL and the ledger's key.
+    database
+        Use this PostgreSQL instead (postgresql://gesell_service@HOST/DB); `gesell db migrate` prepares it.
+    key
+        The file of the ledger's key; made at the first start. Default: ledger.key in the data folder.
+    key_passphrase_file
+        A file whose first line opens the key; or put it in GESELL_KEY_PASSPHRASE.
+    min_tick_seconds
+        The shortest tick that a commons may be founded with; below 3600 for tests and demos only.
+    sweep_ticks
+        No account with melt due sleeps longer than this many ticks.
+    demo
+        Run on a demo clock, for demonstrations and tests.
+    clock_start
+        Where the demo clock starts (ISO 8601); default: now.
+    clock_speed
+        How many times faster than real time the demo clock runs.
+    accept_clock
+        Confirm the clock after it jumped or the service was away for long: the melt of that time falls due.
+    unsafe_durability
+        Serve a database that may lose acknowledged payments in a crash.
+    """
+    folder = (data or default_data()).absolute()
+    try:
+        settings = Settings(
+            host=host,
+            port=port,
+            data=folder,
+            database=database,
+            key_file=key or folder / "ledger.key",
+            key_passphrase=_passphrase(key_passphrase_file),
+            min_tick_seconds=min_tick_seconds,
+            sweep_ticks=sweep_ticks,
+            demo=demo,
+            clock_start_ms=parse_moment(clock_start) if clock_start is not None else None,
+            clock_speed=clock_speed,
+            accept_clock=accept_clock,
+            unsafe_durability=unsafe_durability,
+        )
+        service.configure_logs()
+        _run(service.serve(settings))
+    except (Fault, PostgresFault) as fault:
+        _fail(fault)
+
+
+@db.command(name="migrate")
+def db_migrate(*, database: str | None = None, data: Path | None = None) -> None:
+    """Make the tables, or bring them up to date, and the role gesell_service that can't rewrite history.
+
+    Parameters
+    ----------
+    database
+        The DSN of the database's owner.
+    data
+        The folder of the private PostgreSQL, when no DSN is given (the service must not be running).
+    """
+    try:
+        applied = _run(_migrate(database, data))
+    except (Fault, PostgresFault, OSError) as fault:
+        _fail(fault)
+    print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+    if database is not None:
+        print(
+            f"serve with --database postgresql://{SERVICE_ROLE}@…; give the role a password or let pg_hba.conf admit it"
+        )
+
+
+@db.command(name="check")
+def db_check(
+    *,
+    database: str | None = None,
+    data: Path | None = None,
+    json_: Annotated[bool, Parameter("--json", negative="")] = False,
+) -> None:
+    """Prove the books: every entry sums to zero, every balance equals its postings, every melt follows the law.
+
+    Exit status 1 if anything does not hold.
+
+    Parameters
+    ----------
+    database
+        A DSN that may read the tables; the service may be running.
+    data
+        The folder of the private PostgreSQL, when no DSN is given.
+    json_
+        Print JSON.
+    """
+    try:
+        reports = _run(_check(database, data))
+    except (Fault, PostgresFault, OSError) as fault:
+        _fail(fault)
+    if json_:
+        print(json.dumps([report.fields() for report in reports]))
+    else:
+        for report in reports:
+            print(report)
+        if not reports:
+            print("no commons yet: nothing to prove")
+    if not all(report.holds for report in reports):
+        sys.exit(1)
+
+
+async def _migrate(database: str | None, data: Path | None) -> list[str]:
+    if database is not None:
+        return await migrate(database)
+    async with PrivatePostgres((data or default_data()).absolute()) as private:
+        return await migrate(private.dsn(role=private.owner, database="postgres"))
+
+
+async def _check(database: str | None, data: Path | None) -> list[Report]:
+    """Ask the database that is named; a private one is asked where it runs, or started for the time being."""
+    tell = _tell if sys.stderr.isatty() else None
+    if database is not None:
+        return await audit(database, progress=tell)
+    private = PrivatePostgres((data or default_data()).absolute())
+    try:
+        return await audit(private.dsn(role=SERVICE_ROLE, database="postgres"), progress=tell)
+    except (OSError, PostgresFault):
+        async with private:
+            return await audit(private.dsn(role=SERVICE_ROLE, database="postgres"), progress=tell)
+
+
+def _tell(name: str, done: int, of: int) -> None:
+    print(f"\r{name}: {done} of {of} entries", end="" if done < of else "\n", file=sys.stderr, flush=True)
+
+
+def _passphrase(file: Path | None) -> bytes | None:
+    if file is not None:
+        return file.read_bytes().splitlines()[0] if file.stat().st_size else None
+    text = os.environ.pop("GESELL_KEY_PASSPHRASE", "")
+    return text.encode() or None
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run on uvloop where there is one: it halves what a request costs."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _fail(fault: Exception) -> NoReturn:
+    print(f"gesell: {fault}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,122 @@
+"""What the ledger itself says: `sweep` and `payout` (SPEC §3.6).
+
+Owns when the ledger speaks, not what its statements do: they go through the sequencer like everybody's. What is owed
+after a crash is found in the books and finished, once.
+
+1. A share of the pool is paid out in order of peer, 300 at a time, until nobody is owed.
+2. No account with melt due sleeps longer than `sweep_ticks`; sweeps go in small batches between payments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from gesell_ledger.clock import LedgerClock
+from gesell_ledger.core.books import Commons
+from gesell_ledger.core.decide import Submission
+from gesell_ledger.core.present import melt_due
+from gesell_ledger.sequencer import Receipted, Sequencer, Unavailable
+from gesell_ledger.storage.faults import ClockFault, is_transient
+from gesell_ledger.storage.reading import Reader
+from gesell_protocol.ed25519 import Signer
+from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope
+from gesell_protocol.names import uuid7
+from gesell_protocol.statements import EXPIRES_MAX_MS, PAYOUT_MAX, SWEEP_MAX, read_statement, write_body
+
+PAGE: Final = 5_000
+ROUND_SECONDS: Final = 0.5
+
+log = structlog.get_logger("gesell.housekeeper")
+
+
+class Housekeeper:
+    """Looks after every commons of a database, one after the other. One is enough; two do no harm."""
+
+    def __init__(
+        self, reader: Reader, sequencer: Sequencer, clock: LedgerClock, signer: Signer, *, sweep_ticks: int
+    ) -> None:
+        self._reader = reader
+        self._sequencer = sequencer
+        self._clock = clock
+        self._signer = signer
+        self._sweep_ticks = sweep_ticks
+        self._swept: dict[bytes, int] = {}
+
+    async def run(self) -> None:
+        """Go round for ever; a fault of the world ends the round, not the housekeeper."""
+        while True:
+            try:
+                await self.round()
+            except (Unavailable, ClockFault) as fault:
+                log.info("round_ended", why=str(fault))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("round_ended", why=repr(error))
+            await asyncio.sleep(ROUND_SECONDS)
+
+    async def round(self) -> None:
+        """One look at every commons."""
+        after = b""
+        while listed := await self._reader.list_commons(after=after, limit=100):
+            for commons in listed:
+                if commons.share is not None:
+                    await self._pay_out(commons, commons.share)
+                await self._sweep(commons)
+            after = listed[-1].id
+
+    async def _pay_out(self, commons: Commons, share_id: bytes) -> None:
+        """Rule 1. Each payout is decided against the books, so one sent twice is refused, not paid twice."""
+        while True:
+            share = await self._reader.load_share(commons.id, share_id)
+            if share is None or share.unpaid == 0:
+                return
+            members = await self._reader.list_unpaid(commons.id, share, limit=PAYOUT_MAX)
+            if not await self._speak(commons, "payout", {"share": share_id, "members": members}):
+                return
+
+    async def _sweep(self, commons: Commons) -> None:
+        """Rule 2; each commons once a tick."""
+        tick = commons.tick_of(self._clock.now_ms())
+        if self._swept.get(commons.id) == tick:
+            return
+        due: list[bytes] = []
+        async for page in self._reader.list_asleep(commons, before_tick=tick - self._sweep_ticks, page=PAGE):
+            due += [
+                account.holder
+                for account in page
+                if isinstance(account.holder, bytes) and melt_due(account.holding, commons, tick=tick) > 0
+            ]
+            while len(due) >= SWEEP_MAX:
+                await self._speak(commons, "sweep", {"accounts": sorted(due[:SWEEP_MAX])})
+                del due[:SWEEP_MAX]
+            await asyncio.sleep(0)
+        if due:
+            await self._speak(commons, "sweep", {"accounts": sorted(due)})
+        self._swept[commons.id] = tick
+
+    async def _speak(self, commons: Commons, kind: str, fields: Mapping[str, Any]) -> bool:
+        """Sign and submit a statement of the ledger's own; returns whether it was accepted."""
+        now = self._clock.now_ms()
+        body = write_body(
+            {
+                "type": kind,
+                "commons": commons.id,
+                "by": self._signer.public_key,
+                "id": uuid7(now, os.urandom(10)),
+                "expires": now + EXPIRES_MAX_MS,
+                **fields,
+            }
+        )
+        signature = self._signer.sign(STATEMENT_PREFIX + body)
+        envelope = Envelope(body, ((self._signer.public_key, signature),))
+        (answer,) = await self._sequencer.submit([Submission(envelope, read_statement(envelope))])
+        if isinstance(answer, Receipted):
+            return True
+        log.warning("own_statement_refused", kind=kind, commons=commons.id.hex(), code=answer.code, why=answer.detail)
+        return False

@@ -1,0 +1,75 @@
+"""What an operator can say to `serve`. Owns names, ranges and defaults; reads no environment and opens nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from gesell_ledger.storage.faults import Fault
+from gesell_protocol.policy import TICK_SECONDS_MAX, TICK_SECONDS_MIN
+
+PORT: Final = 8420
+
+
+class SettingsFault(Fault):
+    """The settings contradict each other or lie outside their range; the sentence says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One service's settings, checked.
+
+    `data` holds the private PostgreSQL (when `database` is None) and the ledger's key. `clock_start_ms` and
+    `clock_speed` are the demo clock's.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    data: Path
+    database: str | None = None
+    key_file: Path
+    key_passphrase: bytes | None = None
+    min_tick_seconds: int = TICK_SECONDS_MIN
+    sweep_ticks: int = 30
+    demo: bool = False
+    clock_start_ms: int | None = None
+    clock_speed: int = 1
+    accept_clock: bool = False
+    unsafe_durability: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise SettingsFault("--port is from 0 to 65535; 0 takes any that is free")
+        if not 1 <= self.min_tick_seconds <= TICK_SECONDS_MAX:
+            raise SettingsFault(f"--min-tick-seconds is from 1 to {TICK_SECONDS_MAX}")
+        if not 1 <= self.sweep_ticks <= 10_000:
+            raise SettingsFault("--sweep-ticks is from 1 to 10000")
+        if not 1 <= self.clock_speed <= 10_000_000:
+            raise SettingsFault("--clock-speed is a whole number from 1 to 10000000")
+        if not self.demo and (self.clock_start_ms is not None or self.clock_speed != 1):
+            raise SettingsFault(
+                "--clock-start and --clock-speed make a demo clock: say --demo too, never on real money"
+            )
+
+
+def default_data() -> Path:
+    """Where a service keeps its data when nobody says: a system folder for root, the user's own otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/gesell")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "gesell"
+
+
+def parse_moment(text: str) -> int:
+    """Milliseconds since the Unix epoch of an ISO 8601 moment; without an offset it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsFault(f"{text!r} is not an ISO 8601 moment like 2020-01-25T19:00:00Z") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    # Whole milliseconds, rounded down.
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000

@@ -1,0 +1,37 @@
+"""What can go wrong with the world: a tree of two levels, told apart by SQLSTATE, never by message.
+
+A `Fault` is no refusal: the statement may be fine, the ledger can't say. Its text tells an operator what to do.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+
+
+class Fault(Exception):
+    """The world failed; the sentence says what the operator can do."""
+
+
+class DatabaseUnfit(Fault):
+    """The database can't be used as it is: rights, durability, schema or owner are not what they must be."""
+
+
+class DatabaseLost(Fault):
+    """The connection failed; whether a commit under way took effect is not known until the ids are looked up."""
+
+
+class ClockFault(Fault):
+    """The clock can't be trusted, so nothing is written until an operator has looked."""
+
+
+#: Classes of SQLSTATE on which the ids are looked up and the batch is tried again: connection failures, shutdowns,
+#: I/O errors, serialization and deadlock, internal errors.
+_TRANSIENT = ("08", "57P0", "58", "40", "53", "XX")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again can help. The outcome of a commit that failed so is unknown."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return state.startswith(_TRANSIENT)
+    return isinstance(error, (asyncpg.InterfaceError, OSError, TimeoutError))

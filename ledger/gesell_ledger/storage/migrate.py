@@ -1,0 +1,49 @@
+"""Makes the tables, and the role that can't rewrite history. Runs as the database's owner, never as the service."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from gesell_ledger.storage.queries import migrations
+
+#: The role that the service works as: it can log in, and may add history but not change it.
+SERVICE_ROLE = "gesell_service"
+
+#: Two operators who migrate at once wait for each other; a hint on one node, as all advisory locks are.
+_LOCK = 0x6E5E11
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Bring a database to the newest schema; returns the names of the migrations that were applied.
+
+    Each migration is a transaction of its own, so one that fails leaves the ones before it. Needs an owner who may
+    create schemas and, the first time, roles. Running it again applies nothing.
+    """
+    connection = await asyncpg.connect(dsn, timeout=15, server_settings={"application_name": "gesell db migrate"})
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await _make_role(connection)
+        done = await _applied(connection)
+        applied = []
+        for number, name, sql in migrations():
+            if number in done:
+                continue
+            async with connection.transaction():
+                await connection.execute(sql)
+                await connection.execute("INSERT INTO gesell.migration (number, name) VALUES ($1, $2)", number, name)
+            applied.append(name)
+        return applied
+    finally:
+        await connection.close()
+
+
+async def _make_role(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    exists = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", SERVICE_ROLE)
+    if not exists:
+        await connection.execute(f"CREATE ROLE {SERVICE_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION")
+
+
+async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> set[int]:
+    if await connection.fetchval("SELECT to_regclass('gesell.migration')") is None:
+        return set()
+    return {row["number"] for row in await connection.fetch("SELECT number FROM gesell.migration")}

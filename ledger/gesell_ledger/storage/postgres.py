@@ -1,0 +1,385 @@
+"""The connections, and the sequencer's transaction: lock, load, store.
+
+Owns the pool, what is asked of a database before it is used, and the one transaction in which a batch becomes
+entries. Decides nothing: what is loaded comes from `needs`, what is stored comes from decisions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from gesell_ledger.core.books import AccountName, Books, Decision, Entry
+from gesell_ledger.core.decide import Accepted
+from gesell_ledger.core.needs import Needs
+from gesell_ledger.storage import rows
+from gesell_ledger.storage.faults import DatabaseUnfit
+from gesell_ledger.storage.queries import migrations, queries
+from gesell_protocol.demurrage import Holding
+from gesell_protocol.envelopes import Memo
+from gesell_protocol.log import Posting
+from gesell_protocol.names import RESERVED_HOLDERS
+from gesell_protocol.policy import Timeline
+
+if TYPE_CHECKING:
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+_SEQUENCE = queries("sequence")
+_SERVICE = queries("service")
+_RESERVED = [name.encode() for name in RESERVED_HOLDERS]
+
+SETTINGS = {
+    "application_name": "gesell",
+    "search_path": "gesell",
+    "jit": "off",
+    # On Citus each connection's first array parameter cost seconds without this; PostgreSQL takes it as a no-op.
+    "citus.override_table_visibility": "off",
+}
+
+
+@asynccontextmanager
+async def open_pool(dsn: str, *, connections: int = 8) -> AsyncIterator[Pool]:
+    """A pool of connections as the service uses them; what `asyncpg` raises passes through."""
+    async with asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=connections,
+        server_settings=SETTINGS,
+        command_timeout=60,
+        timeout=15,
+    ) as pool:
+        yield pool
+
+
+async def check_fit(pool: Pool, *, unsafe_durability: bool) -> None:
+    """Refuse a database that the service must not run on; raises `DatabaseUnfit` with what to do.
+
+    In order: the schema is there and of this version; this role can't rewrite history; durability is on, unless the
+    operator gave it up with `--unsafe-durability`.
+    """
+    await _check_version(pool)
+    rights = await pool.fetchrow(_SERVICE["check_rights"])
+    assert rights is not None
+    if rights["rewrites"]:
+        raise DatabaseUnfit(
+            f"the database role {rights['who']} could rewrite history (UPDATE, DELETE or TRUNCATE on entry, posting or"
+            " policy). Connect as a role without these rights: `gesell db migrate` makes gesell_service for this."
+        )
+    settings = await pool.fetch(_SERVICE["check_durability"])
+    weak = sorted(row["name"] for row in settings if row["setting"] in ("off", "local"))
+    if weak and not unsafe_durability:
+        raise DatabaseUnfit(
+            f"the server could lose what was acknowledged: {', '.join(weak)} is off. Turn it on, or say"
+            " --unsafe-durability if losing payments is acceptable."
+        )
+
+
+async def _check_version(pool: Pool) -> None:
+    newest = migrations()[-1][0]
+    try:
+        version = await pool.fetchval(_SERVICE["load_version"])
+    except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError):
+        version = 0
+    if version != newest:
+        raise DatabaseUnfit(
+            f"the database's schema is at version {version}, this program needs {newest}."
+            " Run `gesell db migrate --database DSN` as the owner."
+        )
+
+
+async def claim_ledger(pool: Pool, *, key: bytes, demo: bool, now_ms: int) -> asyncpg.Record:
+    """Whose database this is: the first service to come writes it; returns (key, demo, heartbeat_ms) as they stand."""
+    await pool.execute(_SERVICE["claim_ledger"], key, demo, now_ms)
+    row = await pool.fetchrow(_SERVICE["load_ledger"])
+    assert row is not None
+    return row
+
+
+async def store_heartbeat(pool: Pool, now_ms: int) -> None:
+    """Note that the service runs."""
+    await pool.execute(_SERVICE["store_heartbeat"], now_ms)
+
+
+class Timelines:
+    """Policies change rarely, so timelines are kept between batches: by commons, with the number of policies."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[int, Timeline]] = {}
+
+    async def load(self, connection: Connection | Pool, commons_id: int, policies: int) -> Timeline:
+        """The timeline of a commons whose head counts `policies` of them."""
+        known = self._known.get(commons_id)
+        if known is not None and known[0] == policies:
+            return known[1]
+        found = await connection.fetch(_SEQUENCE["load_policies"], commons_id)
+        timeline = rows.read_timeline(found)
+        if len(found) == policies:
+            self._known[commons_id] = (policies, timeline)
+        return timeline
+
+
+class Batch:
+    """One transaction of one commons: `lock`, `load`, then `store` what was decided. Commits when it is left."""
+
+    def __init__(self, connection: Connection, commons: bytes, timelines: Timelines) -> None:
+        self._connection = connection
+        self._commons = commons
+        self._commons_id = rows.key_of(commons)
+        self._timelines = timelines
+        self._numbers: dict[AccountName, int] = {}
+        self._accounts = 0
+        self._policies = 0
+
+    async def lock(self) -> Books:
+        """Take the lock of the commons' head; returns Books that hold the head alone (None before `found`)."""
+        head = await self._connection.fetchrow(_SEQUENCE["lock_commons"], self._commons_id)
+        if head is None:
+            return Books()
+        # 8 bytes name the rows, 16 the commons: somebody who finds a second commons with the same 8 gets no rows of
+        # the first, and a `found` of it fails on the primary key.
+        if head["hash"] != self._commons:
+            return Books()
+        self._accounts, self._policies = head["accounts"], head["policies"]
+        timeline = await self._timelines.load(self._connection, self._commons_id, self._policies)
+        return Books(commons=rows.read_commons(head, timeline))
+
+    async def load(self, books: Books, needs: Needs) -> None:
+        """Put into the books all that a batch needs."""
+        if books.commons is None:
+            return
+        code = books.commons.currency.code
+        row = await self._connection.fetchrow(
+            _SEQUENCE["load_batch"],
+            self._commons_id,
+            list(needs.peers),
+            [*needs.peers, *_RESERVED],
+            code,
+            list(needs.handles),
+            list(needs.keys),
+            list(needs.key_rings),
+            [rows.uuid_of(name) for name in needs.ids],
+            [rows.uuid_of(name) for name in needs.shares],
+        )
+        assert row is not None
+        books.members = {member[0]: rows.read_member(member) for member in row["members"]}
+        for number, holder, asset, balance, escrow, tick, inflows in row["accounts"]:
+            name = (rows.read_holder(holder), asset)
+            self._numbers[name] = number
+            books.accounts[name] = rows.read_holding(balance, escrow, tick, inflows)
+        books.keys = {key[0]: rows.read_key(key) for key in row["keys"]}
+        books.shares = {share.id: share for share in map(rows.read_share, row["shares"])}
+        books.held = dict(row["holders"])
+        await self._load_holders(books)
+        if row["entries"]:
+            await self._load_entries(books, row["entries"])
+
+    async def _load_holders(self, books: Books) -> None:
+        """Who holds the handles that loaded members ask for but do not hold."""
+        asked = [member.handle for member in books.members.values() if not member.handle_held]
+        if asked:
+            holders = await self._connection.fetch(_SEQUENCE["load_holders"], self._commons_id, asked)
+            books.held |= {row[0]: row[1] for row in holders}
+
+    async def _load_entries(self, books: Books, found: Sequence[Sequence[Any]]) -> None:
+        seqs = [row[0] for row in found]
+        postings: dict[int, list[Posting]] = defaultdict(list)
+        for seq, *posting in await self._connection.fetch(_SEQUENCE["load_postings"], self._commons_id, seqs):
+            postings[seq].append(rows.read_posting(posting))
+        for row in found:
+            entry = rows.read_entry(self._commons, row, postings[row[0]])
+            books.entries[entry.id] = entry
+
+    async def store(
+        self,
+        books: Books,
+        accepted: Sequence[Accepted],
+        before: Mapping[AccountName, Holding],
+        memos: Mapping[bytes, Memo],
+    ) -> None:
+        """Store what a batch accepted: `before` are the accounts as loaded, `books` stand after the batch."""
+        if not accepted:
+            return
+        assert books.commons is not None
+        connection, commons_id = self._connection, self._commons_id
+        changes = _merge(accepted)
+        founded = accepted[0].entry.seq == 1
+        new = [name for name in changes.accounts if name not in self._numbers]
+        first = self._accounts
+        self._numbers |= {name: first + place for place, name in enumerate(new)}
+        self._accounts += len(new)
+        self._policies += len(changes.policies)
+        await self._store_head(books, founded=founded)
+        await connection.copy_records_to_table(
+            "entry",
+            schema_name="gesell",
+            columns=["commons_id", "seq", "at_ms", "id", "body", "signatures"],
+            records=[_entry_record(commons_id, one.entry) for one in accepted],
+        )
+        await connection.copy_records_to_table(
+            "posting",
+            schema_name="gesell",
+            columns=["commons_id", "account", "seq", "amount", "balance", "n", "reason"],
+            records=self._posting_records(books, accepted, before),
+        )
+        await self._store_accounts(changes.accounts, new)
+        await self._store_rest(changes, memos)
+
+    def _posting_records(
+        self, books: Books, accepted: Sequence[Accepted], before: Mapping[AccountName, Holding]
+    ) -> list[tuple[object, ...]]:
+        """Posting rows with the running balance of each account, which must end where the books do."""
+        running: dict[AccountName, int] = {}
+        records: list[tuple[object, ...]] = []
+        for one in accepted:
+            seq = one.entry.seq
+            for n, (reason, holder, asset, amount) in enumerate(one.entry.postings):
+                name = (holder, asset)
+                balance = running.get(name)
+                if balance is None:
+                    balance = before[name].balance if name in before else 0
+                running[name] = balance = balance + amount
+                records.append((self._commons_id, self._numbers[name], seq, amount, balance, n, reason))
+        for name, balance in running.items():
+            assert books.account(*name).balance == balance, "an account's balance is the sum of its postings"
+        return records
+
+    async def _store_head(self, books: Books, *, founded: bool) -> None:
+        head = books.commons
+        assert head is not None
+        if not founded:
+            await self._connection.execute(
+                _SEQUENCE["update_commons"],
+                self._commons_id,
+                head.seq,
+                head.at_ms,
+                self._accounts,
+                head.active_members,
+                self._policies,
+                head.threshold,
+                list(head.stewards),
+                head.share,
+            )
+            return
+        await self._connection.execute(
+            _SEQUENCE["insert_commons"],
+            self._commons_id,
+            head.seq,
+            head.at_ms,
+            self._accounts,
+            head.active_members,
+            self._policies,
+            head.threshold,
+            head.currency.scale,
+            head.currency.code,
+            head.name,
+            head.id,
+            head.ledger,
+            list(head.stewards),
+            head.share,
+        )
+
+    async def _store_accounts(self, accounts: Mapping[AccountName, Holding], new: Sequence[AccountName]) -> None:
+        created = set(new)
+        if new:
+            await self._connection.copy_records_to_table(
+                "account",
+                schema_name="gesell",
+                columns=["commons_id", "number", "balance", "escrow", "tick", "holder", "asset", "inflows"],
+                records=[self._account_record(name, accounts[name]) for name in new],
+            )
+        changed = [(self._numbers[name], holding) for name, holding in accounts.items() if name not in created]
+        if changed:
+            # In ascending order of number: not for locks (the head's lock is enough), but for the pages' sake.
+            changed.sort(key=lambda item: item[0])
+            await self._connection.execute(
+                _SEQUENCE["update_accounts"],
+                self._commons_id,
+                [number for number, _ in changed],
+                [holding.balance for _, holding in changed],
+                [holding.escrow for _, holding in changed],
+                [holding.tick for _, holding in changed],
+                [rows.inflow_bytes(holding) for _, holding in changed],
+            )
+
+    def _account_record(self, name: AccountName, holding: Holding) -> tuple[object, ...]:
+        return (
+            self._commons_id,
+            self._numbers[name],
+            holding.balance,
+            holding.escrow,
+            holding.tick,
+            rows.holder_bytes(name[0]),
+            name[1],
+            rows.inflow_bytes(holding),
+        )
+
+    async def _store_rest(self, changes: _Changes, memos: Mapping[bytes, Memo]) -> None:
+        """What changes seldom: members, keys, policies, shares, memos."""
+        commons_id = self._commons_id
+        many: list[tuple[str, list[tuple[object, ...]]]] = [
+            (
+                "store_member",
+                [
+                    (commons_id, m.peer, m.joined_ms, m.handle_held, m.barred, m.status, m.handle, rows.span_numbers(m))
+                    for m in changes.members.values()
+                ],
+            ),
+            ("store_key", [(commons_id, k.key, k.order, k.live, k.peer) for k in changes.keys.values()]),
+            (
+                "store_policy",
+                [(commons_id, seq, tick, rows.policy_bytes(policy)) for seq, tick, policy in changes.policies],
+            ),
+            (
+                "store_share",
+                [
+                    (commons_id, rows.uuid_of(s.id), s.seq, s.each, s.unpaid, s.paid_through)
+                    for s in changes.shares.values()
+                ],
+            ),
+            ("store_memo", [(commons_id, rows.uuid_of(name), memo.salt, memo.text) for name, memo in memos.items()]),
+            # After the memos, so that a memo stored and erased in one batch is gone.
+            ("erase_memo", [(commons_id, rows.uuid_of(name)) for name in changes.erased]),
+        ]
+        for name, arguments in many:
+            if arguments:
+                await self._connection.executemany(_SEQUENCE[name], arguments)
+
+
+class _Changes:
+    """The last value of everything that a batch changed."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[AccountName, Holding] = {}
+        self.members: dict[bytes, Any] = {}
+        self.keys: dict[bytes, Any] = {}
+        self.shares: dict[bytes, Any] = {}
+        self.policies: list[tuple[int, int, Any]] = []
+        self.erased: list[bytes] = []
+
+    def add(self, decision: Decision, seq: int) -> None:
+        self.accounts.update(decision.accounts)
+        self.members.update(decision.members)
+        self.keys.update(decision.keys)
+        if decision.share is not None:
+            self.shares[decision.share.id] = decision.share
+        if decision.policy is not None:
+            self.policies.append((seq, *decision.policy))
+        if decision.erased is not None:
+            self.erased.append(decision.erased)
+
+
+def _merge(accepted: Iterable[Accepted]) -> _Changes:
+    changes = _Changes()
+    for one in accepted:
+        changes.add(one.decision, one.entry.seq)
+    return changes
+
+
+def _entry_record(commons_id: int, entry: Entry) -> tuple[object, ...]:
+    signatures = rows.signature_bytes(entry.signatures)
+    return commons_id, entry.seq, entry.at_ms, rows.uuid_of(entry.id), entry.body, signatures

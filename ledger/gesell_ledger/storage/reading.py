@@ -1,0 +1,193 @@
+"""Loads what readers ask for. Shows no balance itself: accounts go out as holdings, for `core.present` to show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gesell_ledger.core.books import Commons, Entry, Key, Member, ShareOut
+from gesell_ledger.storage import rows
+from gesell_ledger.storage.postgres import Timelines
+from gesell_ledger.storage.queries import queries
+from gesell_protocol.demurrage import INFLOW_REASONS, Holding
+from gesell_protocol.envelopes import Memo
+from gesell_protocol.log import Posting
+from gesell_protocol.names import Holder
+
+if TYPE_CHECKING:
+    from gesell_ledger.storage.postgres import Pool
+
+_READING = queries("reading")
+_SEQUENCE = queries("sequence")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of an account's history: a posting, the balance after it, and the statement it came from."""
+
+    seq: int
+    n: int
+    reason: str
+    amount: int
+    balance: int
+    at_ms: int
+    id: bytes
+    body: bytes
+    memo: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account's number in its commons, its name, and its holding."""
+
+    number: int
+    holder: Holder
+    asset: str
+    holding: Holding
+
+
+class Reader:
+    """Reads of one database. Safe for any number of requests at once; each call is one moment of its own."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._timelines = Timelines()
+
+    async def list_commons(self, *, after: bytes, limit: int) -> list[Commons]:
+        """Commons in order of their ids."""
+        found = await self._pool.fetch(_READING["list_commons"], after, limit)
+        listed = []
+        for row in found:
+            timeline = await self._timelines.load(self._pool, row["commons_id"], row["policies"])
+            listed.append(rows.read_commons(row, timeline))
+        return listed
+
+    async def load_commons(self, commons: bytes) -> tuple[Commons, int] | None:
+        """A commons' head as of its last entry, and how many accounts it has; None if it was not founded here."""
+        row = await self._pool.fetchrow(_READING["load_commons"], rows.key_of(commons))
+        if row is None or row["hash"] != commons:
+            return None
+        timeline = await self._timelines.load(self._pool, rows.key_of(commons), row["policies"])
+        return rows.read_commons(row, timeline), row["accounts"]
+
+    async def list_members(self, commons: bytes, *, after: bytes, limit: int) -> list[Member]:
+        """Members (those who have left excepted) in order of their keys."""
+        found = await self._pool.fetch(_READING["list_members"], rows.key_of(commons), after, limit)
+        return [rows.read_member(tuple(row)) for row in found]
+
+    async def load_member(self, commons: bytes, name: bytes | str) -> Member | None:
+        """A member by key or by the handle it holds; one who has left included."""
+        query = "load_member" if isinstance(name, bytes) else "load_member_by_handle"
+        row = await self._pool.fetchrow(_READING[query], rows.key_of(commons), name)
+        return None if row is None else rows.read_member(tuple(row))
+
+    async def load_key_rings(self, commons: bytes, peers: Sequence[bytes]) -> dict[bytes, list[Key]]:
+        """The keys of some peers that their own names do not tell of, first added first."""
+        rings: dict[bytes, list[Key]] = defaultdict(list)
+        for row in await self._pool.fetch(_READING["load_key_rings"], rows.key_of(commons), peers):
+            rings[row["peer"]].append(rows.read_key(row))
+        return rings
+
+    async def load_accounts(self, commons: bytes, holders: Sequence[Holder], asset: str) -> dict[Holder, Account]:
+        """The accounts of some holders, as they were last brought up to date."""
+        names = [rows.holder_bytes(holder) for holder in holders]
+        found = await self._pool.fetch(_READING["load_accounts"], rows.key_of(commons), names, asset)
+        return {account.holder: account for account in map(_read_account, found)}
+
+    async def load_account_at(self, commons: Commons, account: Account, at_ms: int) -> tuple[Holding, int, int] | None:
+        """An account as it stood after the last entry at or before a moment: its holding, that entry's seq and time.
+
+        Made from the postings alone; None when the moment lies before the first entry.
+        """
+        commons_id = rows.key_of(commons.id)
+        last = await self._pool.fetchrow(_READING["load_entry_at"], commons_id, at_ms)
+        if last is None:
+            return None
+        seq, last_ms = last["seq"], last["at_ms"]
+        posting = await self._pool.fetchrow(_READING["load_last_posting"], commons_id, account.number, seq)
+        if posting is None:
+            return Holding(), seq, last_ms
+        tick = commons.tick_of(posting["at_ms"])
+        start_ms = commons.timeline.window_start(tick) * commons.policy_at(at_ms).tick_seconds * 1000
+        inflows: dict[int, int] = defaultdict(int)
+        reasons = sorted(INFLOW_REASONS)
+        for row in await self._pool.fetch(
+            _READING["load_inflows"], commons_id, account.number, posting["seq"], reasons, start_ms
+        ):
+            inflows[commons.tick_of(row["at_ms"])] += row["amount"]
+        return Holding(posting["balance"], 0, tick, tuple(sorted(inflows.items()))), seq, last_ms
+
+    async def list_postings(
+        self, commons: bytes, account: Account, *, after: tuple[int, int] | None, newest_first: bool, limit: int
+    ) -> list[Line]:
+        """An account's history from a place (seq, n) on, in either direction."""
+        query = "list_postings_back" if newest_first else "list_postings"
+        seq, n = after or ((2**62, 0) if newest_first else (0, 0))
+        found = await self._pool.fetch(_READING[query], rows.key_of(commons), account.number, seq, n, limit)
+        return [
+            Line(seq, n, reason, amount, balance, at_ms, name.bytes, body, text)
+            for seq, n, reason, amount, balance, at_ms, name, body, text in map(tuple, found)
+        ]
+
+    async def list_entries(self, commons: bytes, *, after: int, limit: int) -> list[tuple[Entry, Memo | None]]:
+        """Entries after seq `after`, in order, each with its memo if the text is there."""
+        commons_id = rows.key_of(commons)
+        found = await self._pool.fetch(_READING["list_entries"], commons_id, after, limit)
+        if not found:
+            return []
+        postings: dict[int, list[Posting]] = defaultdict(list)
+        first, last = found[0]["seq"], found[-1]["seq"]
+        for row in await self._pool.fetch(_READING["list_postings_of"], commons_id, first, last):
+            postings[row[0]].append(Posting(row[1], rows.read_holder(row[2]), row[3], row[4]))
+        return [
+            (
+                rows.read_entry(commons, row, postings[row["seq"]]),
+                None if row["salt"] is None else Memo(row["salt"], row["text"]),
+            )
+            for row in found
+        ]
+
+    async def find_entry(self, commons: bytes, statement_id: bytes) -> Entry | None:
+        """The entry of a statement by its id."""
+        seq = await self._pool.fetchval(_READING["find_entry"], rows.key_of(commons), rows.uuid_of(statement_id))
+        if seq is None:
+            return None
+        return (await self.list_entries(commons, after=seq - 1, limit=1))[0][0]
+
+    async def list_asleep(self, commons: Commons, *, before_tick: int, page: int) -> AsyncIterator[list[Account]]:
+        """Pages of accounts that hold something and were last brought up to date before a tick."""
+        after = -1
+        while True:
+            found = await self._pool.fetch(
+                _READING["list_asleep"], rows.key_of(commons.id), before_tick, after, commons.currency.code, page
+            )
+            if found:
+                yield [_read_account(row) for row in found]
+                after = found[-1]["number"]
+            if len(found) < page:
+                return
+
+    async def list_unpaid(self, commons: bytes, share: ShareOut, *, limit: int) -> list[bytes]:
+        """The next peers, in order, whom a share owes their part."""
+        unpaid: list[bytes] = []
+        after = share.paid_through
+        while len(unpaid) < limit:
+            found = await self._pool.fetch(_READING["list_unpaid"], rows.key_of(commons), after, 1000)
+            members = [rows.read_member(tuple(row)) for row in found]
+            unpaid += [member.peer for member in members if member.was_active_at(share.seq)]
+            if len(found) < 1000:
+                break
+            after = members[-1].peer
+        return unpaid[:limit]
+
+    async def load_share(self, commons: bytes, share_id: bytes) -> ShareOut | None:
+        """A share of the pool, and how far it is paid."""
+        row = await self._pool.fetchrow(_READING["load_share"], rows.key_of(commons), rows.uuid_of(share_id))
+        return None if row is None else rows.read_share(tuple(row))
+
+
+def _read_account(row: rows.Row) -> Account:
+    number, holder, asset, balance, escrow, tick, inflows = tuple(row)
+    return Account(number, rows.read_holder(holder), asset, rows.read_holding(balance, escrow, tick, inflows))

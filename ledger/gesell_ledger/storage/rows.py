@@ -1,0 +1,141 @@
+"""Between rows and the core's values: every encoding that the tables use stands here, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from asyncpg.pgproto.pgproto import UUID
+
+from gesell_ledger.core.books import Commons, Entry, Key, Member, ShareOut
+from gesell_protocol.canonical import pack, pack_array, unpack
+from gesell_protocol.demurrage import Holding
+from gesell_protocol.log import Posting, Signatures
+from gesell_protocol.names import RESERVED_HOLDERS, Holder
+from gesell_protocol.policy import Policy, Timeline, read_policy
+from gesell_protocol.statements import Currency
+
+_RESERVED = {name.encode(): name for name in RESERVED_HOLDERS}
+_NO_INFLOWS = pack_array([])
+
+#: A row of a query (asyncpg's Record speaks both ways), or of an array of rows within one (a tuple).
+Row = Any
+
+
+def key_of(commons: bytes) -> int:
+    """commons_id: the first 8 bytes of a commons' name, as a signed number."""
+    return int.from_bytes(commons[:8], "big", signed=True)
+
+
+def uuid_of(statement_id: bytes) -> UUID:
+    """An id as the database takes it."""
+    return UUID(statement_id)
+
+
+def holder_bytes(holder: Holder) -> bytes:
+    """A holder as the account table has it."""
+    return holder.encode() if isinstance(holder, str) else holder
+
+
+def read_holder(data: bytes) -> Holder:
+    """The holder that stands in the account table."""
+    return _RESERVED.get(data, data)
+
+
+def signature_bytes(signatures: Signatures) -> bytes:
+    """Signatures, 96 bytes each."""
+    return b"".join(key + signature for key, signature in signatures)
+
+
+def read_signatures(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The (key, signature) pairs of an entry's row."""
+    return tuple((data[at : at + 32], data[at + 32 : at + 96]) for at in range(0, len(data), 96))
+
+
+def inflow_bytes(holding: Holding) -> bytes:
+    """A holding's window of fresh money."""
+    return bytes(pack_array(holding.inflows)) if holding.inflows else _NO_INFLOWS
+
+
+def read_holding(balance: int, escrow: int, tick: int, inflows: bytes) -> Holding:
+    """An account's row as the law of demurrage takes it."""
+    if inflows == _NO_INFLOWS:
+        return Holding(balance, escrow, tick)
+    window = unpack(inflows)
+    assert isinstance(window, list)
+    return Holding(balance, escrow, tick, tuple((inflow[0], inflow[1]) for inflow in window))
+
+
+def policy_bytes(policy: Policy) -> bytes:
+    """A policy's row."""
+    return pack(policy.fields())
+
+
+def read_timeline(rows: Iterable[Row]) -> Timeline:
+    """The timeline of all policies, in the order of their entries."""
+    return Timeline.of((row[0], read_policy(unpack(row[1]), min_tick_seconds=1)) for row in rows)
+
+
+def read_commons(row: Row, timeline: Timeline) -> Commons:
+    """A commons' head row."""
+    return Commons(
+        id=row["hash"],
+        name=row["name"],
+        currency=Currency(row["currency_code"], row["currency_scale"]),
+        ledger=row["ledger"],
+        stewards=tuple(row["stewards"]),
+        threshold=row["threshold"],
+        timeline=timeline,
+        seq=row["seq"],
+        at_ms=row["at_ms"],
+        active_members=row["active_members"],
+        share=row["share"],
+    )
+
+
+def read_member(row: Row) -> Member:
+    """A row of (peer, handle, status, joined_ms, handle_held, barred, spans)."""
+    peer, handle, status, joined_ms, handle_held, barred, flat = row
+    spans = tuple((start, None if end < 0 else end) for start, end in zip(flat[::2], flat[1::2], strict=True))
+    return Member(
+        peer=peer,
+        handle=handle,
+        status=status,
+        joined_ms=joined_ms,
+        handle_held=handle_held,
+        barred=barred,
+        spans=spans,
+    )
+
+
+def span_numbers(member: Member) -> list[int]:
+    """A member's spans as the row has them, -1 for one that has not ended."""
+    return [number for start, end in member.spans for number in (start, -1 if end is None else end)]
+
+
+def read_key(row: Row) -> Key:
+    """A row of (key, peer, rank, live)."""
+    return Key(row[0], row[1], row[2], row[3])
+
+
+def read_share(row: Row) -> ShareOut:
+    """A row of (id, seq, each, unpaid, paid_through)."""
+    return ShareOut(id=row[0].bytes, seq=row[1], each=row[2], unpaid=row[3], paid_through=row[4])
+
+
+def read_posting(row: Row) -> Posting:
+    """A row of (reason, holder, asset, amount)."""
+    return Posting(row[0], read_holder(row[1]), row[2], row[3])
+
+
+def read_entry(commons: bytes, row: Row, postings: Sequence[Posting]) -> Entry:
+    """A row of (seq, at_ms, id, body, signatures), with its postings."""
+    return Entry(
+        commons=commons,
+        seq=row[0],
+        at_ms=row[1],
+        id=row[2].bytes,
+        body=row[3],
+        signatures=read_signatures(row[4]),
+        postings=tuple(postings),
+    )

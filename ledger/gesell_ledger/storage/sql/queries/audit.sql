@@ -1,0 +1,28 @@
+-- Queries of `gesell db check`: whole tables of one commons, in order.
+
+-- name: list_postings
+-- The postings of a run of entries with their running balances.
+SELECT p.seq, p.reason, a.holder, a.asset, p.amount, p.balance
+FROM gesell.posting p
+JOIN gesell.account a ON a.commons_id = p.commons_id AND a.number = p.account
+WHERE p.commons_id = $1 AND p.seq BETWEEN $2 AND $3
+ORDER BY p.seq, p.n;
+
+-- name: list_accounts
+-- Every account as it is stored.
+SELECT number, holder, asset, balance, escrow, tick, inflows
+FROM gesell.account
+WHERE commons_id = $1
+ORDER BY number;
+
+-- name: list_members
+-- Every member, those who left included.
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+FROM gesell.member
+WHERE commons_id = $1;
+
+-- name: list_keys
+-- Every key that a member's own name does not tell of.
+SELECT key, peer, rank, live
+FROM gesell.peer_key
+WHERE commons_id = $1;

@@ -1,0 +1,147 @@
+-- Queries of the reads. None of them shows a balance to anybody: what they load is brought up to date by the core.
+
+-- name: list_commons
+-- The commons of this ledger, by name of their id, a page at a time.
+SELECT commons_id, hash, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code,
+       name, ledger, stewards, share
+FROM gesell.commons
+WHERE hash > $1
+ORDER BY hash
+LIMIT $2;
+
+-- name: load_commons
+-- The head of one commons, without its lock.
+SELECT hash, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, ledger,
+       stewards, share
+FROM gesell.commons
+WHERE commons_id = $1;
+
+-- name: list_members
+-- Members in order of their keys, a page at a time.
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+FROM gesell.member
+WHERE commons_id = $1 AND peer > $2 AND status <> 'left'
+ORDER BY peer
+LIMIT $3;
+
+-- name: load_member
+-- One member by key.
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+FROM gesell.member
+WHERE commons_id = $1 AND peer = $2;
+
+-- name: load_member_by_handle
+-- The member who holds a handle.
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+FROM gesell.member
+WHERE commons_id = $1 AND handle_held AND handle = $2;
+
+-- name: load_key_rings
+-- The keys that some members' own names do not tell of, first added first.
+SELECT key, peer, rank, live
+FROM gesell.peer_key
+WHERE commons_id = $1 AND peer = ANY($2::bytea[])
+ORDER BY rank, key;
+
+-- name: load_accounts
+-- Accounts by their holders, as they were last brought up to date.
+SELECT number, holder, asset, balance, escrow, tick, inflows
+FROM gesell.account
+WHERE commons_id = $1 AND holder = ANY($2::bytea[]) AND asset = $3;
+
+-- name: load_entry_at
+-- The last entry at or before a moment.
+SELECT seq, at_ms
+FROM gesell.entry
+WHERE commons_id = $1 AND at_ms <= $2
+ORDER BY seq DESC
+LIMIT 1;
+
+-- name: load_seq_time
+-- When an entry was accepted.
+SELECT at_ms FROM gesell.entry WHERE commons_id = $1 AND seq = $2;
+
+-- name: load_last_posting
+-- An account's last posting up to an entry: its balance then, and when it was brought up to date.
+SELECT p.seq, p.balance, e.at_ms
+FROM gesell.posting p
+JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
+WHERE p.commons_id = $1 AND p.account = $2 AND p.seq <= $3
+ORDER BY p.seq DESC, p.n DESC
+LIMIT 1;
+
+-- name: load_inflows
+-- What reached an account in a stretch of time, for reasons that count as inflow, up to an entry.
+SELECT e.at_ms, p.amount
+FROM gesell.posting p
+JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
+WHERE p.commons_id = $1 AND p.account = $2 AND p.seq <= $3 AND p.amount > 0 AND p.reason = ANY($4::text[])
+  AND e.commons_id = $1 AND e.at_ms >= $5
+ORDER BY e.seq;
+
+-- name: list_postings
+-- An account's history from an entry on, first to last.
+SELECT p.seq, p.n, p.reason, p.amount, p.balance, e.at_ms, e.id, e.body, m.text
+FROM gesell.posting p
+JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
+LEFT JOIN gesell.memo m ON m.commons_id = e.commons_id AND m.id = e.id
+WHERE p.commons_id = $1 AND p.account = $2 AND (p.seq, p.n) > ($3, $4)
+ORDER BY p.seq, p.n
+LIMIT $5;
+
+-- name: list_postings_back
+-- An account's history before an entry, last to first.
+SELECT p.seq, p.n, p.reason, p.amount, p.balance, e.at_ms, e.id, e.body, m.text
+FROM gesell.posting p
+JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
+LEFT JOIN gesell.memo m ON m.commons_id = e.commons_id AND m.id = e.id
+WHERE p.commons_id = $1 AND p.account = $2 AND (p.seq, p.n) < ($3, $4)
+ORDER BY p.seq DESC, p.n DESC
+LIMIT $5;
+
+-- name: list_entries
+-- Entries after one, in order, with the memos that are still there.
+SELECT e.seq, e.at_ms, e.id, e.body, e.signatures, m.salt, m.text
+FROM gesell.entry e
+LEFT JOIN gesell.memo m ON m.commons_id = e.commons_id AND m.id = e.id
+WHERE e.commons_id = $1 AND e.seq > $2
+ORDER BY e.seq
+LIMIT $3;
+
+-- name: find_entry
+-- The entry of a statement.
+SELECT seq FROM gesell.entry WHERE commons_id = $1 AND id = $2;
+
+-- name: list_postings_of
+-- The postings of a run of entries, in their order.
+SELECT p.seq, p.reason, a.holder, a.asset, p.amount
+FROM gesell.posting p
+JOIN gesell.account a ON a.commons_id = p.commons_id AND a.number = p.account
+WHERE p.commons_id = $1 AND p.seq BETWEEN $2 AND $3
+ORDER BY p.seq, p.n;
+
+-- name: list_asleep
+-- Accounts that were last brought up to date before a tick, and hold something that can melt.
+SELECT number, holder, asset, balance, escrow, tick, inflows
+FROM gesell.account
+WHERE commons_id = $1 AND tick < $2 AND number > $3 AND balance > 0 AND asset = $4 AND octet_length(holder) = 32
+ORDER BY number
+LIMIT $5;
+
+-- name: list_unpaid
+-- Members after one, for a share-out to find who was active when it was made.
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+FROM gesell.member
+WHERE commons_id = $1 AND peer > $2
+ORDER BY peer
+LIMIT $3;
+
+-- name: load_share
+-- A share of the pool, and how far it is paid.
+SELECT id, seq, each, unpaid, paid_through
+FROM gesell.share_out
+WHERE commons_id = $1 AND id = $2;
+
+-- name: list_all_commons
+-- The ids of all commons, for the housekeeper.
+SELECT commons_id FROM gesell.commons ORDER BY commons_id;

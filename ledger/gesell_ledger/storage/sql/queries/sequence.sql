@@ -1,0 +1,117 @@
+-- Queries of the sequencer's transaction. Each block: `-- name:`, then a line that says what for.
+
+-- name: lock_commons
+-- Lock the head of a commons; who holds it is the only one who adds to its sequence.
+SELECT hash, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, ledger,
+       stewards, share
+FROM gesell.commons
+WHERE commons_id = $1
+FOR UPDATE;
+
+-- name: load_policies
+-- Every policy of a commons in the order of their entries; asked only when the head counts another number of them.
+SELECT from_tick, policy
+FROM gesell.policy
+WHERE commons_id = $1
+ORDER BY seq;
+
+-- name: load_batch
+-- All that a batch needs, in one round trip: members, accounts, who holds a handle, keys, used ids, shares.
+SELECT
+    ARRAY(
+        SELECT ROW(peer, handle, status, joined_ms, handle_held, barred, spans)
+        FROM gesell.member
+        WHERE commons_id = $1 AND peer = ANY($2::bytea[])
+    ) AS members,
+    ARRAY(
+        SELECT ROW(number, holder, asset, balance, escrow, tick, inflows)
+        FROM gesell.account
+        WHERE commons_id = $1 AND holder = ANY($3::bytea[]) AND asset = $4
+    ) AS accounts,
+    ARRAY(
+        SELECT ROW(handle, peer)
+        FROM gesell.member
+        WHERE commons_id = $1 AND handle_held AND handle = ANY($5::text[])
+    ) AS holders,
+    ARRAY(
+        SELECT ROW(key, peer, rank, live)
+        FROM gesell.peer_key
+        WHERE commons_id = $1 AND (key = ANY($6::bytea[]) OR peer = ANY($7::bytea[]))
+    ) AS keys,
+    ARRAY(
+        SELECT ROW(seq, at_ms, id, body, signatures)
+        FROM gesell.entry
+        WHERE commons_id = $1 AND id = ANY($8::uuid[])
+    ) AS entries,
+    ARRAY(
+        SELECT ROW(id, seq, each, unpaid, paid_through)
+        FROM gesell.share_out
+        WHERE commons_id = $1 AND id = ANY($9::uuid[])
+    ) AS shares;
+
+-- name: load_holders
+-- Who holds these handles: asked a second time only for the handles that loaded members ask for.
+SELECT handle, peer
+FROM gesell.member
+WHERE commons_id = $1 AND handle_held AND handle = ANY($2::text[]);
+
+-- name: load_postings
+-- The postings of some entries, in their order.
+SELECT p.seq, p.reason, a.holder, a.asset, p.amount
+FROM gesell.posting p
+JOIN gesell.account a ON a.commons_id = p.commons_id AND a.number = p.account
+WHERE p.commons_id = $1 AND p.seq = ANY($2::bigint[])
+ORDER BY p.seq, p.n;
+
+-- name: insert_commons
+-- The head of a new commons.
+INSERT INTO gesell.commons
+    (commons_id, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, hash,
+     ledger, stewards, share)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+
+-- name: update_commons
+-- The head after a batch.
+UPDATE gesell.commons
+SET seq = $2, at_ms = $3, accounts = $4, active_members = $5, policies = $6, threshold = $7, stewards = $8, share = $9
+WHERE commons_id = $1;
+
+-- name: update_accounts
+-- Each account that a batch touched, once.
+UPDATE gesell.account a
+SET balance = u.balance, escrow = u.escrow, tick = u.tick, inflows = u.inflows
+FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[])
+    AS u (number, balance, escrow, tick, inflows)
+WHERE a.commons_id = $1 AND a.number = u.number;
+
+-- name: store_member
+-- A member's new standing.
+INSERT INTO gesell.member (commons_id, peer, joined_ms, handle_held, barred, status, handle, spans)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (commons_id, peer) DO UPDATE
+SET joined_ms = excluded.joined_ms, handle_held = excluded.handle_held, barred = excluded.barred,
+    status = excluded.status, handle = excluded.handle, spans = excluded.spans;
+
+-- name: store_key
+-- A key that comes into use, or is revoked.
+INSERT INTO gesell.peer_key (commons_id, key, rank, live, peer)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (commons_id, key) DO UPDATE SET live = excluded.live;
+
+-- name: store_policy
+-- An announced policy.
+INSERT INTO gesell.policy (commons_id, seq, from_tick, policy) VALUES ($1, $2, $3, $4);
+
+-- name: store_share
+-- A share of the pool, and how far it is paid.
+INSERT INTO gesell.share_out (commons_id, id, seq, each, unpaid, paid_through)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (commons_id, id) DO UPDATE SET unpaid = excluded.unpaid, paid_through = excluded.paid_through;
+
+-- name: store_memo
+-- The text that came beside an accepted statement.
+INSERT INTO gesell.memo (commons_id, id, salt, text) VALUES ($1, $2, $3, $4);
+
+-- name: erase_memo
+-- The text goes; the seal stays in the log.
+DELETE FROM gesell.memo WHERE commons_id = $1 AND id = $2;

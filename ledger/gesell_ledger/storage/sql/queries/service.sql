@@ -1,0 +1,32 @@
+-- Queries about the service itself: whose database this is, its clock, its rights, its durability.
+
+-- name: claim_ledger
+-- The first service to run writes whose database this is; later ones find it.
+INSERT INTO gesell.ledger (one, key, demo, heartbeat_ms) VALUES (true, $1, $2, $3)
+ON CONFLICT (one) DO NOTHING;
+
+-- name: load_ledger
+-- Whose database this is, on which clock it runs, and when a service last ran on it.
+SELECT key, demo, heartbeat_ms FROM gesell.ledger WHERE one;
+
+-- name: store_heartbeat
+-- The service runs; read at the next start, to notice a clock that is far off.
+UPDATE gesell.ledger SET heartbeat_ms = $1 WHERE one;
+
+-- name: load_version
+-- The number of the newest migration.
+SELECT coalesce(max(number), 0) FROM gesell.migration;
+
+-- name: check_rights
+-- Whether this connection, or who opened it, could rewrite history.
+SELECT session_user::text AS who, bool_or(
+           has_table_privilege(role, 'gesell.' || history, right_name)
+           OR has_any_column_privilege(role, 'gesell.' || history, 'UPDATE')
+       ) AS rewrites
+FROM unnest(ARRAY[current_user, session_user]::name[]) AS role,
+     unnest(ARRAY['entry', 'posting', 'policy']) AS history,
+     unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS right_name;
+
+-- name: check_durability
+-- The settings without which an acknowledged statement could be lost.
+SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes');

@@ -1,0 +1,31 @@
+"""Fixtures: real services on real databases, shared where a test does not need its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import Service, open_folder, running
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """A service on the real clock that any test may found commons on; its shortest tick is a second."""
+    with running("--min-tick-seconds", "1") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def fast_service() -> Iterator[Service]:
+    """A service on a demo clock, 86,400 times as fast as real time: a second is a day."""
+    with running("--min-tick-seconds", "1", "--demo", "--clock-speed", "86400") as started:
+        yield started
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A new folder that an unprivileged PostgreSQL can reach."""
+    with open_folder() as made:
+        yield made
