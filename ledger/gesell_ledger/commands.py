@@ -10,15 +10,17 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
+import asyncpg
 import cyclopts
 import uvloop
 from cyclopts import Parameter
 
 from gesell_ledger import main as service
+from gesell_ledger.keyfile import read_passphrase
 from gesell_ledger.settings import PORT, Settings, default_data, parse_moment
 from gesell_ledger.storage.audit import Report, audit
 from gesell_ledger.storage.embedded import PostgresFault, PrivatePostgres
-from gesell_ledger.storage.faults import Fault
+from gesell_ledger.storage.faults import Fault, fault_of
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
 
 T = TypeVar("T")
@@ -84,7 +86,9 @@ def serve(
             data=folder,
             database=database,
             key_file=key or folder / "ledger.key",
-            key_passphrase=_passphrase(key_passphrase_file),
+            key_passphrase=read_passphrase(
+                key_passphrase_file, environment=os.environ.pop("GESELL_KEY_PASSPHRASE", "")
+            ),
             min_tick_seconds=min_tick_seconds,
             sweep_ticks=sweep_ticks,
             demo=demo,
@@ -112,8 +116,10 @@ def db_migrate(*, database: str | None = None, data: Path | None = None) -> None
     """
     try:
         applied = _run(_migrate(database, data))
-    except (Fault, PostgresFault, OSError) as fault:
+    except (Fault, PostgresFault) as fault:
         _fail(fault)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        _fail(fault_of(error))
     print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
     if database is not None:
         print(
@@ -143,8 +149,10 @@ def db_check(
     """
     try:
         reports = _run(_check(database, data))
-    except (Fault, PostgresFault, OSError) as fault:
+    except (Fault, PostgresFault) as fault:
         _fail(fault)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        _fail(fault_of(error))
     if json_:
         print(json.dumps([report.fields() for report in reports]))
     else:
@@ -168,7 +176,10 @@ async def _check(database: str | None, data: Path | None) -> list[Report]:
     tell = _tell if sys.stderr.isatty() else None
     if database is not None:
         return await audit(database, progress=tell)
-    private = PrivatePostgres((data or default_data()).absolute())
+    folder = (data or default_data()).absolute()
+    if not (folder / "postgres").is_dir():
+        raise Fault(f"no ledger was ever served from {folder}: say its folder with --data DIR, or --database DSN")
+    private = PrivatePostgres(folder)
     try:
         return await audit(private.dsn(role=SERVICE_ROLE, database="postgres"), progress=tell)
     except (OSError, PostgresFault):
@@ -178,13 +189,6 @@ async def _check(database: str | None, data: Path | None) -> list[Report]:
 
 def _tell(name: str, done: int, of: int) -> None:
     print(f"\r{name}: {done} of {of} entries", end="" if done < of else "\n", file=sys.stderr, flush=True)
-
-
-def _passphrase(file: Path | None) -> bytes | None:
-    if file is not None:
-        return file.read_bytes().splitlines()[0] if file.stat().st_size else None
-    text = os.environ.pop("GESELL_KEY_PASSPHRASE", "")
-    return text.encode() or None
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -8,15 +8,16 @@ the books (`core.decide` does) and no SQL (`storage.postgres` does).
 3. An answer leaves after the commit that makes it durable, never before.
 4. If it is unknown whether a commit took effect, the batch runs again from the start: the lock on the head waits for
    whatever the first one still does, and what it stored is then found under its id.
-5. A broken invariant aborts the batch; nothing of it is stored.
+5. Books that a committed batch left are where the next begins, as long as the head says that nobody else added.
+6. A broken invariant aborts the batch; nothing of it is stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ from gesell_ledger.core.decide import Accepted, Outcome, Replay, Submission, dec
 from gesell_ledger.core.needs import needs_of
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.storage.faults import ClockFault, is_transient
-from gesell_ledger.storage.postgres import Batch, Timelines
+from gesell_ledger.storage.postgres import Batch, Timelines, Warm
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
@@ -43,6 +44,8 @@ BATCH_WEIGHT_MAX: Final = 20_000
 #: The event loop breathes after this many touched accounts.
 BREATH_WEIGHT: Final = 400
 RETRY_SECONDS: Final = 20.0
+#: How many peers and keys the warm books of all commons together may remember: about 1 KB each.
+WARM_MAX: Final = 40_000
 
 log = structlog.get_logger("gesell.sequencer")
 
@@ -67,10 +70,12 @@ Answer = Receipted | Refusal
 
 
 @dataclass(slots=True)
-class _Waiting:
-    submission: Submission
+class _Parcel:
+    """Statements of one request for one commons, at most a batch full, and the promise of their answers."""
+
+    submissions: list[Submission]
     weight: int
-    answer: asyncio.Future[Answer]
+    answers: asyncio.Future[list[Answer]]
 
 
 class Sequencer:
@@ -82,7 +87,8 @@ class Sequencer:
         self._ledger = ledger
         self._metrics = metrics
         self._timelines = Timelines()
-        self._lines: dict[bytes, deque[_Waiting]] = {}
+        self._lines: dict[bytes, deque[_Parcel]] = {}
+        self._warm: dict[bytes, Warm] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -93,16 +99,21 @@ class Sequencer:
         """
         if self._stopping:
             raise Unavailable("the service is stopping", retry_after=2)
-        loop = asyncio.get_running_loop()
-        answers: list[Answer | asyncio.Future[Answer]] = []
+        parcels: dict[bytes, list[_Parcel]] = {}
+        places: list[tuple[_Parcel, int] | Refusal] = []
         for submission in submissions:
             if isinstance(submission, Refusal):
-                answers.append(submission)
+                places.append(submission)
                 continue
-            waiting = _Waiting(submission, _weight(submission), loop.create_future())
-            answers.append(waiting.answer)
-            self._enqueue(waiting)
-        return [answer if not isinstance(answer, asyncio.Future) else await answer for answer in answers]
+            parcel = _room_for(parcels.setdefault(submission.statement.commons, []), _weight(submission))
+            places.append((parcel, len(parcel.submissions)))
+            parcel.submissions.append(submission)
+        for commons, ready in parcels.items():
+            self._enqueue(commons, ready)
+        for ready in parcels.values():
+            for parcel in ready:
+                await parcel.answers
+        return [place if isinstance(place, Refusal) else place[0].answers.result()[place[1]] for place in places]
 
     async def stop(self, *, seconds: float = 20.0) -> None:
         """Take nothing more, finish what is queued; what is left after `seconds` is answered as unavailable."""
@@ -115,17 +126,16 @@ class Sequencer:
             _refuse(line, "unavailable", "the service stopped before it was decided; send it again")
         self._lines.clear()
 
-    def _enqueue(self, waiting: _Waiting) -> None:
-        commons = waiting.submission.statement.commons
+    def _enqueue(self, commons: bytes, ready: Sequence[_Parcel]) -> None:
         line = self._lines.get(commons)
         if line is None:
             line = self._lines[commons] = deque()
             task = asyncio.get_running_loop().create_task(self._run(commons, line))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        line.append(waiting)
+        line.extend(ready)
 
-    async def _run(self, commons: bytes, line: deque[_Waiting]) -> None:
+    async def _run(self, commons: bytes, line: deque[_Parcel]) -> None:
         """Decide batch after batch until nobody waits; then the line closes."""
         while line:
             batch = _take(line)
@@ -136,27 +146,29 @@ class Sequencer:
                 raise
         self._lines.pop(commons, None)
 
-    async def _answer(self, commons: bytes, batch: Sequence[_Waiting]) -> None:
+    async def _answer(self, commons: bytes, batch: Sequence[_Parcel]) -> None:
         """Give every statement of a batch its answer, whatever happens."""
+        statements = [submission for parcel in batch for submission in parcel.submissions]
         try:
-            answers = await self._decide_and_store(commons, [waiting.submission for waiting in batch])
+            answers = await self._decide_and_store(commons, statements)
         except ClockFault as fault:
             _refuse(batch, "unavailable", str(fault))
         except Exception as error:
             if is_transient(error):
-                log.error("batch_given_up", commons=commons.hex(), statements=len(batch), error=repr(error))
-                _refuse(
-                    batch, "unavailable", "the database does not answer; whether it was applied is found under its id"
-                )
+                log.error("batch_given_up", commons=commons.hex(), statements=len(statements), error=repr(error))
+                _refuse(batch, "unavailable", "the database does not answer; whether it was applied is found by its id")
                 return
-            # Rule 5: our own bug, or a database that refuses what must hold. Loud, and nothing stored.
-            log.critical("batch_aborted", commons=commons.hex(), statements=len(batch), exc_info=error)
+            # Rule 6: our own bug, or a database that refuses what must hold. Loud, and nothing stored.
+            log.critical("batch_aborted", commons=commons.hex(), statements=len(statements), exc_info=error)
             self._metrics.broken.inc()
             _refuse(batch, "internal", "the ledger has a fault; nothing was applied")
         else:
-            for waiting, answer in zip(batch, answers, strict=True):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(answer)
+            done = 0
+            for parcel in batch:
+                size = len(parcel.submissions)
+                if not parcel.answers.done():
+                    parcel.answers.set_result(answers[done : done + size])
+                done += size
 
     async def _decide_and_store(self, commons: bytes, batch: Sequence[Submission]) -> list[Answer]:
         """Run a batch, again and again while the database fails in a way that may pass (rule 4)."""
@@ -186,8 +198,22 @@ class Sequencer:
                 accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
                 memos = _memos(batch, outcomes)
                 await transaction.store(books, accepted, before, memos)
+        self._keep_warm(commons, transaction.leave_warm(books))
         self._metrics.batch_statements.observe(len(batch))
-        return [self._answer_of(books, outcome) for outcome in outcomes]
+        self._count(outcomes)
+        return _answers_of(books, outcomes)
+
+    def _keep_warm(self, commons: bytes, warm: Warm) -> None:
+        """Remember the books for the next batch, within a bound on all that is remembered."""
+        if warm.size > WARM_MAX:
+            return
+        if sum(other.size for other in self._warm.values()) + warm.size > WARM_MAX:
+            self._warm.clear()
+        self._warm[commons] = warm
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        for name, number in Counter(map(_name_of, outcomes)).items():
+            self._metrics.statements.labels(name).inc(number)
 
     async def _decide_all(self, books: Books, batch: Sequence[Submission]) -> list[Outcome]:
         """Decide in order, each against the books that the one before left."""
@@ -204,14 +230,33 @@ class Sequencer:
                 await asyncio.sleep(0)
         return outcomes
 
-    def _answer_of(self, books: Books, outcome: Outcome) -> Answer:
+
+def _name_of(outcome: Outcome) -> str:
+    if isinstance(outcome, Refusal):
+        return outcome.code
+    return "replayed" if isinstance(outcome, Replay) else "accepted"
+
+
+def _answers_of(books: Books, outcomes: Sequence[Outcome]) -> list[Answer]:
+    answers: list[Answer] = []
+    for outcome in outcomes:
         if isinstance(outcome, Refusal):
-            self._metrics.statements.labels(outcome.code).inc()
-            return outcome
-        replayed = isinstance(outcome, Replay)
-        self._metrics.statements.labels("replayed" if replayed else "accepted").inc()
+            answers.append(outcome)
+            continue
         assert books.commons is not None
-        return Receipted(outcome.entry.receipt(books.commons.tick_of(outcome.entry.at_ms)), replayed)
+        receipt = outcome.entry.receipt(books.commons.tick_of(outcome.entry.at_ms))
+        answers.append(Receipted(receipt, replayed=isinstance(outcome, Replay)))
+    return answers
+
+
+def _room_for(parcels: list[_Parcel], weight: int) -> _Parcel:
+    """The parcel that takes the next statement of a request; a new one where the last is full."""
+    last = parcels[-1] if parcels else None
+    if last is None or len(last.submissions) == BATCH_MAX or last.weight + weight > BATCH_WEIGHT_MAX:
+        last = _Parcel([], 0, asyncio.get_running_loop().create_future())
+        parcels.append(last)
+    last.weight += weight
+    return last
 
 
 def _weight(submission: Submission) -> int:
@@ -223,13 +268,16 @@ def _weight(submission: Submission) -> int:
     return 1
 
 
-def _take(line: deque[_Waiting]) -> list[_Waiting]:
-    """The next batch: in order, up to the bounds, at least one."""
+def _take(line: deque[_Parcel]) -> list[_Parcel]:
+    """The next batch: in order, up to the bounds, at least one parcel."""
     batch = [line.popleft()]
-    weight = batch[0].weight
-    while line and len(batch) < BATCH_MAX and weight + line[0].weight <= BATCH_WEIGHT_MAX:
+    size, weight = len(batch[0].submissions), batch[0].weight
+    while line:
+        size += len(line[0].submissions)
+        weight += line[0].weight
+        if size > BATCH_MAX or weight > BATCH_WEIGHT_MAX:
+            break
         batch.append(line.popleft())
-        weight += batch[-1].weight
     return batch
 
 
@@ -242,7 +290,7 @@ def _memos(batch: Sequence[Submission], outcomes: Sequence[Outcome]) -> dict[byt
     }
 
 
-def _refuse(waiting: Sequence[_Waiting] | deque[_Waiting], code: str, detail: str) -> None:
-    for one in waiting:
-        if not one.answer.done():
-            one.answer.set_result(Refusal(code=code, detail=detail))
+def _refuse(parcels: Iterable[_Parcel], code: str, detail: str) -> None:
+    for parcel in parcels:
+        if not parcel.answers.done():
+            parcel.answers.set_result([Refusal(code=code, detail=detail)] * len(parcel.submissions))

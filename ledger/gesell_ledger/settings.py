@@ -49,6 +49,8 @@ class Settings:
             raise SettingsFault("--sweep-ticks is from 1 to 10000")
         if not 1 <= self.clock_speed <= 10_000_000:
             raise SettingsFault("--clock-speed is a whole number from 1 to 10000000")
+        if self.clock_start_ms is not None and self.clock_start_ms < 0:
+            raise SettingsFault("--clock-start is 1970 or later: ids and entries count milliseconds from then")
         if not self.demo and (self.clock_start_ms is not None or self.clock_speed != 1):
             raise SettingsFault(
                 "--clock-start and --clock-speed make a demo clock: say --demo too, never on real money"

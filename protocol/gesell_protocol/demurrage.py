@@ -12,9 +12,8 @@ Owns the law twice: as it is written (`melt_by_the_letter`, one tick after the o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from gesell_protocol.policy import PPB, Policy, Timeline
 
@@ -22,8 +21,7 @@ from gesell_protocol.policy import PPB, Policy, Timeline
 INFLOW_REASONS: Final = frozenset({"issue", "pay", "grant", "capture", "settle", "share"})
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(NamedTuple):
     """What the law needs to know of one account.
 
     `balance` and `escrow` in grains; the ends of all ticks before `tick` have been charged; `inflows` are

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from gesell_protocol import ed25519
 from gesell_protocol.canonical import pack
@@ -38,8 +38,7 @@ class Memo:
         return sha256(MEMO_PREFIX + self.salt + self.text.encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A body with 1 to 16 (key, signature) pairs in ascending order of key, and maybe its memo's text."""
 
     body: bytes
@@ -49,7 +48,7 @@ class Envelope:
     @property
     def signers(self) -> tuple[bytes, ...]:
         """The keys that signed, ascending."""
-        return tuple(key for key, _ in self.signatures)
+        return tuple([key for key, _ in self.signatures])
 
     def wire(self) -> list[object]:
         """The array of SPEC §3, ready to be packed."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from gesell_protocol import ed25519
 from gesell_protocol.amounts import AMOUNT_MAX
@@ -48,8 +48,7 @@ class Statement:
     memo: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(NamedTuple):
     """One payee and what it gets, in grains."""
 
     to: bytes

@@ -7,7 +7,7 @@ are hex, UUID text, did or base64url as SPEC §7.1 says. Knows no request.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gesell_ledger.core.books import Commons, Entry, Key, Member
 from gesell_ledger.core.present import Shown
@@ -21,6 +21,9 @@ from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import CODES, Refusal
 
 Json = dict[str, Any]
+
+#: What was refused may be quoted in `detail`; an answer must not grow with the nonsense it answers.
+DETAIL_MAX_CHARS: Final = 500
 
 #: The gift kind that every commons has from its founding on (SPEC §3.3).
 HOUR = {"code": "hour", "name": "hour", "unit": "h", "scale": 2}
@@ -56,7 +59,7 @@ def problem(refusal: Refusal) -> Json:
         "type": f"urn:gesell:problem:{refusal.code}",
         "title": title,
         "status": status,
-        "detail": refusal.detail,
+        "detail": refusal.detail[:DETAIL_MAX_CHARS],
         "code": refusal.code,
         **refusal.fields,
     }
@@ -160,11 +163,12 @@ def line_json(line: Line, fields: Mapping[str, Any], counterpart: Holder | None)
 
 def entry_json(entry: Entry, memo: Memo | None) -> Json:
     """An entry with all that is needed to hash and verify it again."""
+    fields = entry.fields()
     answer: Json = {
         "seq": entry.seq,
         "at": entry.at_ms,
-        "type": entry.fields["type"],
-        "by": did_of(entry.fields["by"]),
+        "type": fields["type"],
+        "by": did_of(fields["by"]),
         "id": id_text(entry.id),
         "body": base64url(entry.body),
         "signatures": [{"key": did_of(key), "signature": base64url(signature)} for key, signature in entry.signatures],

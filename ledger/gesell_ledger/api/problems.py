@@ -1,11 +1,13 @@
 """Refusals and faults as HTTP answers: RFC 9457, and nothing of the inside shown.
 
 Owns the middleware through which every answer passes: what was refused becomes a problem, what failed becomes
-`internal`, what the framework refused by itself gets our codes.
+`internal`, what the framework refused by itself gets our codes. It also sends them, within bounds of its own: an answer
+that nobody fetches is held neither for ever nor beside too many others.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -14,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from gesell_ledger.api import answers
+from gesell_ledger.api.room import Room
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Unavailable
 from gesell_ledger.storage.faults import is_transient
@@ -21,6 +24,11 @@ from gesell_protocol.refusals import Refusal
 
 PROBLEM_TYPE: Final = "application/problem+json"
 METRICS: Final = web.AppKey("metrics", Metrics)
+ANSWERS: Final = web.AppKey("answers", Room)
+
+#: Bytes of answers that are held in memory at once, and how long a reader may take to fetch one.
+ANSWERS_MAX_BYTES: Final = 128 * 1024 * 1024
+FETCH_SECONDS: Final = 60.0
 
 #: What aiohttp refuses by itself, in our codes.
 _FRAMEWORK: Final = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "unsupported-media-type"}
@@ -66,9 +74,31 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         raise
     except Exception as error:
         response = _fault_problem(request, error)
+    response = await _send(request, response)
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "none"
     request.app[METRICS].requests.labels(route, str(response.status)).inc()
+    return response
+
+
+async def _send(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Send an answer, or `unavailable` if too many wait for their readers; who does not fetch it in time is cut off.
+
+    Left to itself, the framework holds an answer for as long as its reader keeps the connection.
+    """
+    with request.app[ANSWERS].hold() as take:
+        try:
+            take(response.content_length or 0)
+        except Unavailable as fault:
+            response = problem_response(Refusal(code="unavailable", detail=str(fault)), retry_after=fault.retry_after)
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the answer was not fetched in time") from None
     return response
 
 

@@ -7,7 +7,8 @@ from typing import Final
 from aiohttp import web
 
 from gesell_ledger.api import health, reads, writing
-from gesell_ledger.api.problems import METRICS, answer_problems
+from gesell_ledger.api.problems import ANSWERS, ANSWERS_MAX_BYTES, METRICS, answer_problems
+from gesell_ledger.api.room import Room
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.intake import Intake
 from gesell_ledger.metrics import Metrics
@@ -40,7 +41,8 @@ def make_app(
     """The HTTP application over one intake and one reader."""
     app = web.Application(middlewares=[answer_problems], client_max_size=writing.REQUEST_MAX_BYTES)
     app[writing.INTAKE] = intake
-    app[writing.BODIES] = writing.Bodies()
+    app[writing.BODIES] = Room(writing.BODIES_MAX_BYTES)
+    app[ANSWERS] = Room(ANSWERS_MAX_BYTES)
     app[reads.READER] = reader
     app[reads.CLOCK] = clock
     app[reads.LEDGER] = ledger

@@ -1,23 +1,29 @@
 """`POST /v1/statements`: bytes in, envelopes to the intake, results out (SPEC §7.1).
 
 Owns the two formats of the request and of its answer, and the bounds on what a request may cost before anything is
-verified: its size after decompression, its number of statements, and the time it may take to arrive.
+verified: its size after decompression, its number of statements, and the time it may take to arrive. No part of it
+becomes Python objects before its size and number are known: an empty list takes one byte in a request and 64 here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 import msgpack
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gesell_ledger.api import answers
 from gesell_ledger.api.problems import Refused, problem_response
+from gesell_ledger.api.room import Room
 from gesell_ledger.intake import Intake
-from gesell_ledger.sequencer import Answer, Unavailable
-from gesell_protocol.envelopes import Envelope, read_envelope
+from gesell_ledger.sequencer import Answer
+from gesell_protocol.envelopes import ENVELOPE_MAX_BYTES, SIGNATURES_MAX, Envelope, read_envelope
 from gesell_protocol.names import peer_of, unbase64url
 from gesell_protocol.refusals import Refusal, Rejected
 
@@ -30,6 +36,18 @@ BODIES_MAX_BYTES: Final = 64 * 1024 * 1024
 MSGPACK: Final = "application/msgpack"
 JSON: Final = "application/json"
 INTAKE: Final = web.AppKey("intake", Intake)
+BODIES: Final = web.AppKey("bodies", Room)
+
+#: An envelope in MessagePack may have longer headers than it needs, but not more than this in all.
+_PIECE_MAX_BYTES: Final = 2 * ENVELOPE_MAX_BYTES
+#: More strings and commas than this are not in any request of 10,000 statements in JSON: each statement has at most
+#: 16 signatures of four strings and three commas, and 12 of each beside them.
+_TOKENS_MAX: Final = STATEMENTS_MAX * (SIGNATURES_MAX * 7 + 24)
+_COMMAS_MAX: Final = STATEMENTS_MAX * (SIGNATURES_MAX * 3 + 12)
+#: A comma or a whole string. Possessive, and it takes a string that never ends too: no byte is looked at twice.
+_TOKEN: Final = re.compile(rb',|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+#: A member's name in JSON that was taken: the quote before the colon. Within strings a quote follows a backslash.
+_MEMBER: Final = re.compile(rb'(?<!\\)"\s*+:')
 
 
 class _SignatureJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,54 +74,35 @@ _request_decoder = msgspec.json.Decoder(_RequestJson)
 _statement_decoder = msgspec.json.Decoder(_StatementJson)
 
 
-class Bodies:
-    """How many bytes of request bodies are held at once. Bounds memory whatever is sent."""
-
-    def __init__(self, room: int = BODIES_MAX_BYTES) -> None:
-        self._room = room
-
-    def take(self, size: int) -> None:
-        """Reserve room; raises `Unavailable` when there is none."""
-        if size > self._room:
-            raise Unavailable("too many large requests are under way", retry_after=1)
-        self._room -= size
-
-    def give(self, size: int) -> None:
-        """Return what was reserved."""
-        self._room += size
-
-
-BODIES: Final = web.AppKey("bodies", Bodies)
-
-
 async def post_statements(request: web.Request) -> web.Response:
     """Take up to 10,000 statements and answer each, in the order sent."""
     if request.content_type not in (MSGPACK, JSON):
         raise Refused("unsupported-media-type", f"send {MSGPACK} or {JSON}")
-    bodies = request.app[BODIES]
-    held = 0
+    with request.app[BODIES].hold() as take:
+        body = await _receive(request, take)
+        envelopes = _read_request(body, is_json=request.content_type == JSON)
+        del body
+        results = await request.app[INTAKE].submit(envelopes)
+    return _respond(request, results)
+
+
+async def _receive(request: web.Request, take: Callable[[int], None]) -> bytes:
+    """The body after decompression, counted chunk by chunk: a small one that unpacks to a large one stops early."""
+    chunks: list[bytes] = []
+    size = 0
     try:
-        chunks: list[bytes] = []
         async with asyncio.timeout(ARRIVAL_SECONDS):
-            # Chunk by chunk and counted after decompression: a small body that unpacks to a large one stops early.
             async for chunk in request.content.iter_any():
-                bodies.take(len(chunk))
-                held += len(chunk)
-                if held > REQUEST_MAX_BYTES:
+                take(len(chunk))
+                size += len(chunk)
+                if size > REQUEST_MAX_BYTES:
                     raise Refused("too-large", f"a request has at most {REQUEST_MAX_BYTES} bytes after decompression")
                 chunks.append(chunk)
-        envelopes = _read_request(b"".join(chunks), is_json=request.content_type == JSON)
-        del chunks
-        results = await request.app[INTAKE].submit(envelopes)
     except TimeoutError:
         raise Refused("timeout", f"the request did not arrive within {ARRIVAL_SECONDS:.0f} seconds") from None
-    except web.HTTPException:
-        raise
-    except (ValueError, OSError) as error:
+    except (web.RequestPayloadError, HttpProcessingError, OSError) as error:
         raise Refused("malformed", f"the body can't be read: {type(error).__name__}") from None
-    finally:
-        bodies.give(held)
-    return _respond(request, results)
+    return b"".join(chunks)
 
 
 def _respond(request: web.Request, results: list[Answer]) -> web.Response:
@@ -135,12 +134,45 @@ def _read_request(body: bytes, *, is_json: bool) -> list[Envelope | Refusal]:
 
 def _read_msgpack(body: bytes) -> list[Envelope | Refusal]:
     try:
-        request = msgpack.unpackb(body, strict_map_key=True, max_array_len=STATEMENTS_MAX, max_map_len=1)
+        pieces = _cut_msgpack(body)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        why = str(error) or type(error).__name__
+        raise Refused("malformed", f"not MessagePack of the form {{statements: [envelope…]}}: {why}") from None
+    return [_read_one_msgpack(piece) for piece in pieces]
+
+
+def _cut_msgpack(body: bytes) -> list[bytes]:
+    """The bytes of each statement: lengths are walked over, nothing is built."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(body)))
+    unpacker.feed(body)
+
+    def cut() -> bytes:
+        start = unpacker.tell()
+        unpacker.skip()
+        return body[start : unpacker.tell()]
+
+    if unpacker.read_map_header() != 1:
+        raise ValueError("the map has one member")
+    name = cut()
+    if len(name) > 16 or msgpack.unpackb(name) != "statements":
+        raise ValueError("its member is statements")
+    count = unpacker.read_array_header()
+    if count > STATEMENTS_MAX:
+        raise Refused("too-large", f"a request has at most {STATEMENTS_MAX} statements")
+    pieces = [cut() for _ in range(count)]
+    if unpacker.tell() != len(body):
+        raise ValueError("something follows the map")
+    return pieces
+
+
+def _read_one_msgpack(piece: bytes) -> Envelope | Refusal:
+    if len(piece) > _PIECE_MAX_BYTES:
+        return Refusal(code="too-large", detail=f"an envelope has at most {ENVELOPE_MAX_BYTES} bytes")
+    try:
+        value = msgpack.unpackb(piece, max_array_len=SIGNATURES_MAX, max_map_len=0, max_ext_len=0)
     except (ValueError, TypeError, RecursionError) as error:
-        raise Refused("malformed", f"not MessagePack of the form {{statements: [envelope…]}}: {error}") from None
-    if not isinstance(request, dict) or not isinstance(request.get("statements"), list):
-        raise Refused("malformed", "a request is the map {statements: [envelope…]}")
-    return [_read_one(value) for value in request["statements"]]
+        return Refusal(code="malformed", detail=f"not an envelope in MessagePack: {error or type(error).__name__}")
+    return _read_one(value)
 
 
 def _read_one(value: Any) -> Envelope | Refusal:
@@ -151,13 +183,29 @@ def _read_one(value: Any) -> Envelope | Refusal:
 
 
 def _read_json(body: bytes) -> list[Envelope | Refusal]:
+    if _has_too_many_tokens(body):
+        raise Refused("too-large", f"more strings and commas than {STATEMENTS_MAX} statements have")
     try:
         raw = _request_decoder.decode(body).statements
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise Refused("malformed", f"not JSON of the form {{statements: […]}}: {error}") from None
     if len(raw) > STATEMENTS_MAX:
         raise Refused("too-large", f"a request has at most {STATEMENTS_MAX} statements")
+    if _count_members(body) != 1 + sum(_count_members(one) for one in raw):
+        raise Refused("malformed", "statements stands there more than once")
     return [_read_one_json(one) for one in raw]
+
+
+def _has_too_many_tokens(body: bytes) -> bool:
+    """Whether the body holds more items than any honest one, told without decoding it."""
+    if body.count(b",") <= _COMMAS_MAX:
+        return False
+    # Memos may be full of commas, so only now each string is taken as one.
+    return next(islice(_TOKEN.finditer(body), _TOKENS_MAX, None), None) is not None
+
+
+def _count_members(raw: msgspec.Raw | bytes) -> int:
+    return sum(1 for _ in _MEMBER.finditer(raw))
 
 
 def _read_one_json(raw: msgspec.Raw) -> Envelope | Refusal:
@@ -167,8 +215,13 @@ def _read_one_json(raw: msgspec.Raw) -> Envelope | Refusal:
             unbase64url(one.body),
             [[peer_of(item.key), unbase64url(item.signature)] for item in one.signatures],
         ]
+        members = 2 + 2 * len(one.signatures)
         if isinstance(one.memo, _MemoJson):
             value.append([unbase64url(one.memo.salt), one.memo.text])
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            members += 3
+        # The decoder takes the last of two members of one name; another reader might take the first.
+        if _count_members(raw) != members:
+            raise ValueError("a member stands there twice")
+    except (ValueError, RecursionError) as error:
         return Refusal(code="malformed", detail=f"a statement in JSON is {{body, signatures, memo?}}: {error}")
     return _read_one(value)

@@ -11,9 +11,8 @@ dropped without a trace; `Books` is the only thing that changes, and only throug
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from gesell_protocol.canonical import unpack
 from gesell_protocol.demurrage import Holding
@@ -53,6 +52,22 @@ class Commons:
     at_ms: int = 0
     active_members: int = 0
     share: bytes | None = None
+
+    def after(self, entry: Entry) -> Commons:
+        """The head once `entry` is its last; written out, since `dataclasses.replace` takes longer than a payment."""
+        return Commons(
+            id=self.id,
+            name=self.name,
+            currency=self.currency,
+            ledger=self.ledger,
+            stewards=self.stewards,
+            threshold=self.threshold,
+            timeline=self.timeline,
+            seq=entry.seq,
+            at_ms=entry.at_ms,
+            active_members=self.active_members,
+            share=self.share,
+        )
 
     def tick_of(self, at_ms: int) -> int:
         """The tick of a moment; `tick_seconds` never changes, so any policy answers."""
@@ -114,8 +129,7 @@ class ShareOut:
     paid_through: bytes = b""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """An accepted statement, numbered, dated and turned into postings."""
 
     commons: bytes
@@ -126,9 +140,9 @@ class Entry:
     signatures: Signatures
     postings: tuple[Posting, ...]
 
-    @cached_property
+    @property
     def leaf(self) -> bytes:
-        """The leaf hash (SPEC §6)."""
+        """The leaf hash (SPEC §6), computed anew each time."""
         return leaf_hash(self.leaf_data)
 
     @property
@@ -138,9 +152,8 @@ class Entry:
             seq=self.seq, at_ms=self.at_ms, body=self.body, signatures=self.signatures, postings=self.postings
         )
 
-    @cached_property
     def fields(self) -> Mapping[str, Any]:
-        """The body, decoded: it was checked when it was accepted."""
+        """The body, decoded anew each time: it was checked when it was accepted."""
         fields = unpack(self.body)
         assert isinstance(fields, dict)
         return fields
@@ -208,7 +221,7 @@ class Books:
                 self.held[member.handle] = member.peer
         if decision.share is not None:
             self.shares[decision.share.id] = decision.share
-        self.commons = replace(commons, seq=entry.seq, at_ms=entry.at_ms)
+        self.commons = commons.after(entry)
         self.entries[entry.id] = entry
 
 

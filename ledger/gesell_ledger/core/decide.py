@@ -13,8 +13,7 @@ Owns the order of checks. What each type of statement asks and does stands in `m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gesell_ledger.core import membership, money
 from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED, Books, Decision, Entry, Member
@@ -26,23 +25,20 @@ from gesell_protocol.statements import LEDGER_TYPES, Found, Statement
 EARLY_MS: Final = 120_000
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A statement with the envelope that carries it; every signature has been verified."""
 
     envelope: Envelope
     statement: Statement
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(NamedTuple):
     """The statement was accepted before, as this entry."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The statement's entry, and what it changes; nothing has been applied yet."""
 
     entry: Entry
@@ -152,13 +148,12 @@ def _check_who(books: Books, submission: Submission) -> Refusal | None:
         return membership.check_joining(books, statement, signers)
     if not membership.speaks_for(books, statement.by, signers):
         return Refusal(code="not-authorised", detail="no key of the peer who speaks has signed")
-    as_stewards = membership.stewards_speak(books, statement.by, signers)
-    if kind in _STEWARD_TYPES and not as_stewards:
+    if kind in _STEWARD_TYPES and not membership.stewards_speak(books, statement.by, signers):
         return Refusal(
             code="not-authorised",
             detail=f"{kind} takes a steward and the signatures of {commons.threshold} stewards",
         )
-    refusal = membership.check_new_signers(commons, statement, signers)
+    refusal = membership.check_new_signers(books, statement, signers)
     # Stewards need not be members, so what they say asks for no standing; a steward's own memo included.
     if refusal is not None or kind in _STEWARD_TYPES or (kind == "erase" and statement.by in commons.stewards):
         return refusal

@@ -17,9 +17,9 @@ from typing import Final, Protocol
 from gesell_ledger.core.books import (
     ESCROW,
     ISSUER,
+    NOTHING,
     POOL,
     RECEIVERS,
-    AccountName,
     Books,
     Decision,
     Holding,
@@ -47,67 +47,67 @@ class Draft:
     """The postings of one entry in the making, and the accounts as they stand after them."""
 
     def __init__(self, books: Books, at_ms: int) -> None:
-        assert books.commons is not None
-        self._books = books
-        self._commons = books.commons
-        self.code: Final = books.commons.currency.code
-        self.tick: Final = books.commons.tick_of(at_ms)
-        self.credit_limit: Final = books.commons.timeline.policy_at(self.tick).credit_limit
+        commons = books.commons
+        assert commons is not None
+        self._stored = books.accounts
+        self._timeline = commons.timeline
+        self._melt_to = commons.melt_to
+        self.code: Final = commons.currency.code
+        self.tick: Final = commons.tick_of(at_ms)
+        policy = commons.timeline.policy_at(self.tick)
+        self.credit_limit: Final = policy.credit_limit
+        self._money_rests = policy.rest_ticks > 0
         self._postings: list[Posting] = []
-        self._accounts: dict[AccountName, Holding] = {}
+        self._accounts: dict[Holder, Holding] = {}
 
     def balance(self, holder: Holder) -> int:
         """The balance as the draft stands."""
         return self._account(holder).balance
 
-    def bring_up(self, peers: Iterable[bytes]) -> dict[bytes, int]:
-        """Post the melt due on peer accounts, in the order given (rule 1); returns their balances after it."""
-        balances = {}
+    def bring_up(self, peers: Iterable[bytes]) -> None:
+        """Post the melt due on peer accounts, in the order given (rule 1)."""
+        tick = self.tick
         for peer in peers:
             before = self._account(peer)
-            after = melt(before, self._commons.timeline, self.tick)
-            self._accounts[peer, self.code] = after
+            if before.tick == tick:
+                continue
+            after = self._accounts[peer] = melt(before, self._timeline, tick)
             fee = before.balance - after.balance
             if fee:
-                self._add("melt", peer, -fee)
-                self._add("melt", self._commons.melt_to, fee)
-            balances[peer] = after.balance
-        return balances
+                self._postings.append(Posting("melt", peer, self.code, -fee))
+                self._add("melt", self._melt_to, fee)
 
     def post(self, reason: str, lines: Iterable[tuple[Holder, int]]) -> None:
         """Add own postings in order (rule 2); money that reaches a peer is inflow where the law says so."""
         for holder, amount in lines:
-            self._add(reason, holder, amount)
+            if amount:
+                self._add(reason, holder, amount)
 
     def _add(self, reason: str, holder: Holder, amount: int) -> None:
-        if amount == 0:
-            return
         account = self._account(holder)
-        if amount > 0 and reason in INFLOW_REASONS and not isinstance(holder, str):
-            account = receive(account, amount, self._commons.timeline)
+        if amount > 0 and self._money_rests and reason in INFLOW_REASONS and not isinstance(holder, str):
+            self._accounts[holder] = receive(account, amount, self._timeline)
         else:
-            account = Holding(account.balance + amount, account.escrow, account.tick, account.inflows)
-        self._accounts[holder, self.code] = account
+            self._accounts[holder] = Holding(account[0] + amount, account[1], account[2], account[3])
         self._postings.append(Posting(reason, holder, self.code, amount))
 
     def _account(self, holder: Holder) -> Holding:
-        name = (holder, self.code)
-        return self._accounts.get(name) or self._books.account(*name)
+        return self._accounts.get(holder) or self._stored.get((holder, self.code), NOTHING)
 
     def check_limits(self) -> Refusal | None:
         """No balance leaves ±10^18."""
         for account in self._accounts.values():
-            if not -BALANCE_MAX <= account.balance <= BALANCE_MAX:
+            if not -BALANCE_MAX <= account[0] <= BALANCE_MAX:
                 return Refusal(
-                    code="limit-exceeded",
-                    detail="a balance would leave ±10^18 grains",
-                    fields={"limit": BALANCE_MAX},
+                    code="limit-exceeded", detail="a balance would leave ±10^18 grains", fields={"limit": BALANCE_MAX}
                 )
         return None
 
     def decision(self) -> Decision:
         """The draft as a decision."""
-        return Decision(postings=tuple(self._postings), accounts=self._accounts)
+        code = self.code
+        accounts = {(holder, code): account for holder, account in self._accounts.items()}
+        return Decision(postings=tuple(self._postings), accounts=accounts)
 
 
 def decide_issue(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
@@ -123,7 +123,8 @@ def decide_retire(books: Books, submission: Signed, at_ms: int) -> Decision | Re
     assert isinstance(retire, Retire)
     draft = Draft(books, at_ms)
     amount = retire.amount
-    balance = draft.bring_up([retire.by])[retire.by]
+    draft.bring_up([retire.by])
+    balance = draft.balance(retire.by)
     if retire.balancing:
         amount = min(amount, balance)
     draft.post("retire", [(retire.by, -amount), (ISSUER, amount)])
@@ -154,19 +155,20 @@ def _move(
         if payee is None or payee.status not in RECEIVERS:
             return Refusal(code="unknown-member", detail=f"the payee {leg.to.hex()} is not a member of this commons")
     draft = Draft(books, at_ms)
-    is_peer = not isinstance(payer, str)
-    payees_keys = [leg.to for leg in legs]
-    draft.bring_up(payees_keys if isinstance(payer, str) else [payer, *payees_keys])
+    if not isinstance(payer, str):
+        draft.bring_up([payer])
+    draft.bring_up([leg[0] for leg in legs])
     before = draft.balance(payer)
-    amounts = [leg.amount for leg in legs]
+    asked = sum([leg[1] for leg in legs])
     if balancing:
-        amounts = [min(amounts[0], before)]
-    total = sum(amounts)
-    payees = [(leg.to, amount) for leg, amount in zip(legs, amounts, strict=True)]
-    draft.post(reason, [(payer, -total), *payees])
+        total = min(asked, before)
+        draft.post(reason, [(payer, -total), (legs[0].to, total)])
+    else:
+        total = asked
+        draft.post(reason, [(payer, -total), *legs])
     refusal = draft.check_limits()
-    if refusal is None and is_peer:
-        refusal = _check_payer(draft, before=before, moves=total, asked=sum(leg.amount for leg in legs))
+    if refusal is None and not isinstance(payer, str):
+        refusal = _check_payer(draft, before=before, moves=total, asked=asked)
     if refusal is None and payer == POOL and before < total:
         refusal = _insufficient(available=before, needed=total)
     return refusal or draft.decision()

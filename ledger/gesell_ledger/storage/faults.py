@@ -29,6 +29,21 @@ class ClockFault(Fault):
 _TRANSIENT = ("08", "57P0", "58", "40", "53", "XX")
 
 
+def fault_of(error: BaseException) -> Fault:
+    """What an operator is told when a command's database fails: one line that says what to do.
+
+    `error` is what asyncpg or the operating system raised on connecting or on the first queries.
+    """
+    # The server's hints come on lines of their own; a timeout says nothing at all.
+    text = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    state = error.sqlstate or "" if isinstance(error, asyncpg.PostgresError) else ""
+    if state in ("3F000", "42P01"):
+        return DatabaseUnfit(f"the ledger's tables are not in this database ({text}). Run `gesell db migrate` first.")
+    if state == "42501":
+        return DatabaseUnfit(f"this database role lacks a right ({text}). Say --database with a DSN of the owner.")
+    return DatabaseLost(f"the database can't be reached: {text}. Check --database and that the server runs.")
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether trying again can help. The outcome of a commit that failed so is unknown."""
     if isinstance(error, asyncpg.PostgresError):

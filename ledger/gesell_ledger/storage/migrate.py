@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import asyncpg
 
+from gesell_ledger.storage.faults import DatabaseUnfit
 from gesell_ledger.storage.queries import migrations
 
 #: The role that the service works as: it can log in, and may add history but not change it.
@@ -17,15 +20,22 @@ async def migrate(dsn: str) -> list[str]:
     """Bring a database to the newest schema; returns the names of the migrations that were applied.
 
     Each migration is a transaction of its own, so one that fails leaves the ones before it. Needs an owner who may
-    create schemas and, the first time, roles. Running it again applies nothing.
+    create schemas and, the first time, roles. Running it again applies nothing. Raises `DatabaseUnfit` for a schema
+    that is newer than this program, and what asyncpg raises.
     """
     connection = await asyncpg.connect(dsn, timeout=15, server_settings={"application_name": "gesell db migrate"})
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await _make_role(connection)
         done = await _applied(connection)
+        known = migrations()
+        if newer := done - {number for number, _, _ in known}:
+            raise DatabaseUnfit(
+                f"the database's schema is at version {max(newer)}, this program knows {known[-1][0]}."
+                " Install the version of Gesell that made it, or a newer one."
+            )
         applied = []
-        for number, name, sql in migrations():
+        for number, name, sql in known:
             if number in done:
                 continue
             async with connection.transaction():
@@ -39,7 +49,11 @@ async def migrate(dsn: str) -> list[str]:
 
 async def _make_role(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     exists = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", SERVICE_ROLE)
-    if not exists:
+    if exists:
+        return
+    # Roles belong to the whole server and the lock to one database, so somebody may make it at the same moment
+    # for another database: then one of us is told that it exists, or that its name is taken.
+    with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
         await connection.execute(f"CREATE ROLE {SERVICE_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION")
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from gesell_ledger.core.books import AccountName, Books, Decision, Entry
+from gesell_ledger.core.books import AccountName, Books, Decision, Entry, Member
 from gesell_ledger.core.decide import Accepted
 from gesell_ledger.core.needs import Needs
 from gesell_ledger.storage import rows
@@ -123,64 +124,100 @@ class Timelines:
         return timeline
 
 
-class Batch:
-    """One transaction of one commons: `lock`, `load`, then `store` what was decided. Commits when it is left."""
+@dataclass(slots=True)
+class Warm:
+    """Books that a committed batch left behind, still true while the head's seq is theirs: nothing else adds to a
+    commons. `numbers` are the accounts' in the database; `peers` and `keys` were asked for, found or not.
+    """
 
-    def __init__(self, connection: Connection, commons: bytes, timelines: Timelines) -> None:
+    books: Books
+    numbers: dict[AccountName, int]
+    peers: set[bytes]
+    keys: set[bytes]
+
+    @property
+    def size(self) -> int:
+        """How many things it remembers."""
+        return len(self.peers) + len(self.keys)
+
+
+class Batch:
+    """One transaction of one commons: `lock`, `load`, then `store` what was decided. Commits when it is left.
+
+    `warm` is what the last batch of this process left; it is used if nobody added to the commons since.
+    """
+
+    def __init__(self, connection: Connection, commons: bytes, timelines: Timelines, warm: Warm | None = None) -> None:
         self._connection = connection
         self._commons = commons
         self._commons_id = rows.key_of(commons)
         self._timelines = timelines
+        self._warm = warm
         self._numbers: dict[AccountName, int] = {}
+        self._peers: set[bytes] = set()
+        self._keys: set[bytes] = set()
         self._accounts = 0
         self._policies = 0
 
     async def lock(self) -> Books:
-        """Take the lock of the commons' head; returns Books that hold the head alone (None before `found`)."""
+        """Take the lock of the commons' head; returns Books that hold what is known without asking again: the head
+        at least, nothing before `found`.
+        """
         head = await self._connection.fetchrow(_SEQUENCE["lock_commons"], self._commons_id)
-        if head is None:
-            return Books()
-        # 8 bytes name the rows, 16 the commons: somebody who finds a second commons with the same 8 gets no rows of
-        # the first, and a `found` of it fails on the primary key.
-        if head["hash"] != self._commons:
+        # 8 bytes name the rows, 16 the commons: whoever finds a second commons with the same 8 gets no rows of the
+        # first, and a `found` of it fails on the primary key.
+        if head is None or head["hash"] != self._commons:
             return Books()
         self._accounts, self._policies = head["accounts"], head["policies"]
+        warm = self._warm
+        if warm is not None and warm.books.commons is not None and warm.books.commons.seq == head["seq"]:
+            self._numbers, self._peers, self._keys = warm.numbers, warm.peers, warm.keys
+            warm.books.entries = {}
+            return warm.books
         timeline = await self._timelines.load(self._connection, self._commons_id, self._policies)
         return Books(commons=rows.read_commons(head, timeline))
 
+    def leave_warm(self, books: Books) -> Warm:
+        """What the next batch may start from, once this one is committed."""
+        return Warm(books, self._numbers, self._peers, self._keys)
+
     async def load(self, books: Books, needs: Needs) -> None:
-        """Put into the books all that a batch needs."""
+        """Put into the books all that a batch needs and that is not there already."""
         if books.commons is None:
             return
-        code = books.commons.currency.code
+        peers = needs.peers - self._peers
+        keys = needs.keys - self._keys
         row = await self._connection.fetchrow(
             _SEQUENCE["load_batch"],
             self._commons_id,
-            list(needs.peers),
-            [*needs.peers, *_RESERVED],
-            code,
+            list(peers),
+            [*peers, *_RESERVED] if not self._peers else list(peers),
+            books.commons.currency.code,
             list(needs.handles),
-            list(needs.keys),
+            list(keys),
             list(needs.key_rings),
             [rows.uuid_of(name) for name in needs.ids],
             [rows.uuid_of(name) for name in needs.shares],
         )
         assert row is not None
-        books.members = {member[0]: rows.read_member(member) for member in row["members"]}
+        self._peers |= peers
+        self._keys |= keys
+        members = [rows.read_member(member) for member in row["members"]]
+        books.members |= {member.peer: member for member in members}
         for number, holder, asset, balance, escrow, tick, inflows in row["accounts"]:
             name = (rows.read_holder(holder), asset)
             self._numbers[name] = number
             books.accounts[name] = rows.read_holding(balance, escrow, tick, inflows)
-        books.keys = {key[0]: rows.read_key(key) for key in row["keys"]}
-        books.shares = {share.id: share for share in map(rows.read_share, row["shares"])}
-        books.held = dict(row["holders"])
-        await self._load_holders(books)
+        books.keys |= {key[0]: rows.read_key(key) for key in row["keys"]}
+        books.shares |= {share.id: share for share in map(rows.read_share, row["shares"])}
+        books.held |= dict(row["holders"])
+        await self._load_holders(books, members)
         if row["entries"]:
             await self._load_entries(books, row["entries"])
 
-    async def _load_holders(self, books: Books) -> None:
-        """Who holds the handles that loaded members ask for but do not hold."""
-        asked = [member.handle for member in books.members.values() if not member.handle_held]
+    async def _load_holders(self, books: Books, members: Sequence[Member]) -> None:
+        """Who holds the handles that members ask for but do not hold."""
+        asked = [member.handle for member in members if not member.handle_held]
         if asked:
             holders = await self._connection.fetch(_SEQUENCE["load_holders"], self._commons_id, asked)
             books.held |= {row[0]: row[1] for row in holders}
@@ -325,7 +362,7 @@ class Batch:
             (
                 "store_member",
                 [
-                    (commons_id, m.peer, m.joined_ms, m.handle_held, m.barred, m.status, m.handle, rows.span_numbers(m))
+                    (commons_id, m.peer, m.joined_ms, m.handle_held, m.barred, m.status, m.handle, rows.span_bytes(m))
                     for m in changes.members.values()
                 ],
             ),

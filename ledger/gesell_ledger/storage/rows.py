@@ -44,7 +44,7 @@ def read_holder(data: bytes) -> Holder:
 
 def signature_bytes(signatures: Signatures) -> bytes:
     """Signatures, 96 bytes each."""
-    return b"".join(key + signature for key, signature in signatures)
+    return b"".join([key + signature for key, signature in signatures])
 
 
 def read_signatures(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -95,7 +95,9 @@ def read_commons(row: Row, timeline: Timeline) -> Commons:
 
 def read_member(row: Row) -> Member:
     """A row of (peer, handle, status, joined_ms, handle_held, barred, spans)."""
-    peer, handle, status, joined_ms, handle_held, barred, flat = row
+    peer, handle, status, joined_ms, handle_held, barred, packed = row
+    flat = unpack(packed)
+    assert isinstance(flat, list)
     spans = tuple((start, None if end < 0 else end) for start, end in zip(flat[::2], flat[1::2], strict=True))
     return Member(
         peer=peer,
@@ -108,9 +110,9 @@ def read_member(row: Row) -> Member:
     )
 
 
-def span_numbers(member: Member) -> list[int]:
+def span_bytes(member: Member) -> bytes:
     """A member's spans as the row has them, -1 for one that has not ended."""
-    return [number for start, end in member.spans for number in (start, -1 if end is None else end)]
+    return pack([number for start, end in member.spans for number in (start, -1 if end is None else end)])
 
 
 def read_key(row: Row) -> Key:

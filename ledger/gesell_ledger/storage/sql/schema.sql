@@ -68,7 +68,7 @@ CREATE TABLE gesell.account (
 -- Finds who has slept longest, for the sweeper.
 CREATE INDEX account_asleep ON gesell.account (commons_id, tick);
 
--- spans: from seq, to seq (-1: still), … of the times in which the member was active.
+-- spans: the times in which the member was active, canonical [from seq, to seq (-1: still), …].
 CREATE TABLE gesell.member (
     commons_id  bigint   NOT NULL REFERENCES gesell.commons,
     peer        bytea    NOT NULL CHECK (octet_length(peer) = 32),
@@ -77,7 +77,7 @@ CREATE TABLE gesell.member (
     barred      boolean  NOT NULL,
     status      text     NOT NULL CHECK (status IN ('active', 'pending', 'suspended', 'left')),
     handle      text     NOT NULL,
-    spans       bigint[] NOT NULL,
+    spans       bytea    NOT NULL,
     PRIMARY KEY (commons_id, peer)
 );
 CREATE UNIQUE INDEX member_handle_once ON gesell.member (commons_id, handle) WHERE handle_held;

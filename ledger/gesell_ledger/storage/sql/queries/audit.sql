@@ -26,3 +26,25 @@ WHERE commons_id = $1;
 SELECT key, peer, rank, live
 FROM gesell.peer_key
 WHERE commons_id = $1;
+
+-- name: list_policies
+-- Every policy as it is stored.
+SELECT seq, from_tick, policy
+FROM gesell.policy
+WHERE commons_id = $1;
+
+-- name: list_shares
+-- Every share of the pool as it is stored.
+SELECT id, seq, each, unpaid, paid_through
+FROM gesell.share_out
+WHERE commons_id = $1;
+
+-- name: list_stray_postings
+-- Postings that belong to no entry or to no account, as far as a report needs them.
+SELECT p.seq, p.account
+FROM gesell.posting p
+LEFT JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
+LEFT JOIN gesell.account a ON a.commons_id = p.commons_id AND a.number = p.account
+WHERE p.commons_id = $1 AND (e.seq IS NULL OR a.number IS NULL)
+ORDER BY p.seq, p.account
+LIMIT 20;

@@ -57,10 +57,6 @@ WHERE commons_id = $1 AND at_ms <= $2
 ORDER BY seq DESC
 LIMIT 1;
 
--- name: load_seq_time
--- When an entry was accepted.
-SELECT at_ms FROM gesell.entry WHERE commons_id = $1 AND seq = $2;
-
 -- name: load_last_posting
 -- An account's last posting up to an entry: its balance then, and when it was brought up to date.
 SELECT p.seq, p.balance, e.at_ms
