@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -41,25 +42,10 @@ def written(value: object) -> Any:
     raise TypeError(f"a {type(value).__name__} has no place in the vectors")
 
 
-def value_of(notation: Any) -> Any:
-    """Read a value out of the notation: the opposite of `written`; arrays come back as lists."""
-    if isinstance(notation, list):
-        return [value_of(item) for item in notation]
-    if not isinstance(notation, dict):
-        return notation
-    ((kind, content),) = notation.items()
-    if kind == "int":
-        return int(content)
-    if kind == "bin":
-        return bytes.fromhex(content)
-    assert kind == "map", f"{kind} is no kind of value"
-    return {key: value_of(item) for key, item in content}
-
-
 def file_text(*, about: str, spec: str, cases: Sequence[Case]) -> str:
     """Give the text of one vector file: ASCII only, so that no editor and no encoding can change a character."""
-    names = [case["name"] for case in cases]
-    assert len(set(names)) == len(names), "two cases have one name"
+    twice = [name for name, times in Counter(case["name"] for case in cases).items() if times > 1]
+    assert not twice, f"cases of one name: {twice}"
     return json.dumps({"about": about, "spec": spec, "cases": cases}, indent=1) + "\n"
 
 

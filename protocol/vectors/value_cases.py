@@ -12,7 +12,6 @@ from typing import Any
 from gesell_protocol import amounts, canonical, names
 from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import write_body
-
 from vectors.notation import Case, drawn, file_text, peer, written
 
 TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -85,13 +84,16 @@ def _refused_cases() -> Iterator[Case]:
     forms = (_long_ints, _long_headers, _foreign_types, _broken_maps, _broken_text, _broken_ends, _too_deep)
     for form in forms:
         for name, data, why in form():
-            try:
-                canonical.unpack(data)
-            except Rejected as rejected:
-                assert rejected.refusal.code == "not-canonical", name
-            else:
-                raise AssertionError(f"taken, though {why}: {name}")
+            assert _is_refused(data), f"taken, though {why}: {name}"
             yield {"name": name, "kind": "refused", "hex": data.hex(), "code": "not-canonical", "why": why}
+
+
+def _is_refused(data: bytes) -> bool:
+    try:
+        canonical.unpack(data)
+    except Rejected as rejected:
+        return rejected.refusal.code == "not-canonical"
+    return False
 
 
 Refused = Iterator[tuple[str, bytes, str]]
@@ -226,7 +228,7 @@ def _too_deep() -> Refused:
     yield "17 arrays inside one another", b"\x91" * 17 + b"\x01", "nesting is at most 16 deep"
     yield "17 maps inside one another", b"\x81\xa1m" * 17 + b"\x01", "nesting is at most 16 deep"
     yield "17 deep, the innermost empty", b"\x91" * 16 + b"\x90", "nesting is at most 16 deep"
-    yield "10,000 arrays inside one another", b"\x91" * 10_000 + b"\x01", "nesting is at most 16 deep"
+    yield "2,000 arrays inside one another", b"\x91" * 2_000 + b"\x01", "nesting is at most 16 deep"
 
 
 def _formless_cases() -> Iterator[Case]:
@@ -251,7 +253,7 @@ def _formless_cases() -> Iterator[Case]:
 def names_json() -> str:
     """Give the text of `names.json`."""
     return file_text(
-        about="Peers, commons and statement ids as bytes and as text, base64url, and which handles and codes there are.",
+        about="Peers, commons and statement ids as bytes and as text, base64url, and what is a handle or a code.",
         spec="§2",
         cases=[*_peer_cases(), *_commons_cases(), *_id_cases(), *_base64url_cases(), *_word_cases()],
     )
@@ -328,7 +330,7 @@ def _id_cases() -> Iterator[Case]:
         yield {
             "name": f"id {name}",
             "kind": "id",
-            "time_ms": written(time_ms),
+            "time_ms": time_ms,
             "randomness": randomness.hex(),
             "id": made.hex(),
             "text": names.id_text(made),

@@ -88,16 +88,22 @@ def check_new_signers(books: Books, statement: Statement, signers: Sequence[byte
                 return Refusal(code="not-authorised", detail="each added key must sign with itself")
         case ChangeStewards(stewards=stewards):
             entering = set(stewards) - set(books.commons.stewards)
-            if not all(speaks_for(books, steward, signers) for steward in entering):
+            if not all(_has_signed(books, steward, signers) for steward in entering):
                 return Refusal(code="not-authorised", detail="each new steward must sign too")
     return None
 
 
+def _has_signed(books: Books, entering: bytes, signers: Sequence[bytes]) -> bool:
+    """Whether who comes into use has signed: with one of its keys, or itself where it is another peer's key (which
+    is then refused as taken).
+    """
+    own = books.keys.get(entering)
+    return entering in signers if own is not None and own.peer != entering else speaks_for(books, entering, signers)
+
+
 def check_joining(books: Books, statement: Statement, signers: Sequence[bytes]) -> Refusal | None:
     """Authority and standing of who asks to join: its own key if it is new, one of its live keys otherwise."""
-    own = books.keys.get(statement.by)
-    is_own = own is None or own.peer == statement.by
-    if not (speaks_for(books, statement.by, signers) if is_own else statement.by in signers):
+    if not _has_signed(books, statement.by, signers):
         return Refusal(code="not-authorised", detail="no key of the peer who speaks has signed")
     member = books.members.get(statement.by)
     if member is not None and member.status != LEFT:

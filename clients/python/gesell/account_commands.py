@@ -1,0 +1,165 @@
+"""The commands that look at an account: balance and history.
+
+Owns what a member sees of its money, and its JSON form. Melting is the ledger's reckoning; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from gesell import errors, showing
+from gesell.answers import Balance, HistoryLine
+from gesell.client import Client
+from gesell.options import DEFAULTS, Options, run
+from gesell.showing import say, show_json
+from gesell_protocol.names import RESERVED_HOLDERS
+
+
+def balance(who: str | None = None, *, at: str | None = None, options: Options = DEFAULTS) -> None:
+    """Show what an account holds now, what melts next, and what will be left at a later date.
+
+    Parameters
+    ----------
+    who
+        A handle or a did (default: you).
+    at
+        An ISO date or time, past or to come: what the account held then, or will hold if nothing moves.
+    """
+    run(_balance(who, at, options))
+
+
+async def _balance(who: str | None, at: str | None, options: Options) -> None:
+    then_at = None if at is None else showing.parse_when(at)
+    async with options.reader() as client:
+        who = who or options.own_did()
+        now = await client.balance(who)
+        then = None if then_at is None else await client.balance(who, at=then_at)
+        about = await client.commons()
+        name = await _handle(client, who)
+    if options.json:
+        fields = {"member": who, "currency": about.currency.code, **_balance_json(now)}
+        show_json(fields if then is None else {**fields, "then": _balance_json(then)})
+        return
+    say(f"{name} · {about.name}", strong=True)
+    tick_end = (now.tick + 1) * about.policy.tick_seconds * 1000
+    melt = f"{now.next_melt} at {showing.when(tick_end)}, of what stays till then"
+    pairs = [
+        ("balance", str(now)),
+        ("next melt", melt if now.next_melt.grains else "nothing at the next tick's end"),
+        ("in escrow", str(now.escrow) if now.escrow.grains else ""),
+        ("to spend", str(now.available) if now.available != now.effective else ""),
+    ]
+    if then is not None:
+        ahead = ", if nothing moves" if then.at_ms > now.at_ms else ""
+        pairs.append((showing.when(then.at_ms), f"{then}{ahead}"))
+    showing.facts(pairs)
+
+
+def _balance_json(item: Balance) -> dict[str, Any]:
+    return {
+        "balance": item.effective.text,
+        "available": item.available.text,
+        "escrow": item.escrow.text,
+        "posted": item.posted.text,
+        "next_melt": item.next_melt.text,
+        "at": item.at_ms,
+        "tick": item.tick,
+        "seq": item.seq,
+    }
+
+
+def history(
+    who: str | None = None,
+    *,
+    last: int = 40,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    options: Options = DEFAULTS,
+) -> None:
+    """Show an account's history like a bank statement: newest last, melt and running balance included.
+
+    Parameters
+    ----------
+    who
+        A handle or a did (default: you).
+    last
+        How many lines.
+    every
+        All of them.
+    """
+    run(_history(who, None if every else max(1, last), options))
+
+
+async def _history(who: str | None, last: int | None, options: Options) -> None:
+    async with options.reader() as client:
+        who = who or options.own_did()
+        lines: list[HistoryLine] = []
+        async for line in client.history(who, newest_first=True):
+            lines.append(line)
+            if len(lines) == last:
+                break
+        lines.reverse()
+        about, now = await client.commons(), await client.balance(who)
+        if options.json:
+            items = [_line_json(line) for line in lines]
+            show_json({"member": who, "currency": about.currency.code, "items": items, **_balance_json(now)})
+            return
+        names = {did: await _handle(client, did) for did in {line.counterpart or "" for line in lines}}
+        name = await _handle(client, who)
+    say(f"{name} · {about.name} · amounts in {about.currency.code}", strong=True)
+    _show_history(lines, now, names)
+
+
+def _show_history(lines: list[HistoryLine], now: Balance, names: dict[str, str]) -> None:
+    if not lines:
+        say("  No money has moved here yet.")
+        return
+    rows = [
+        [
+            showing.when(line.at_ms),
+            showing.what(line),
+            "" if line.reason == "melt" else names[line.counterpart or ""],
+            line.memo or "",
+        ]
+        for line in lines
+    ]
+    moved, balances = [line.amount for line in lines], [line.balance for line in lines]
+    due = type(now.posted)(now.effective.grains - now.posted.grains, now.posted.code, now.posted.scale)
+    if due.grains and balances[-1] == now.posted:
+        rows.append(["now", "melt", "", "due"])
+        moved.append(due)
+        balances.append(now.effective)
+    money = zip(showing.column(moved, signed=True), showing.column(balances), strict=True)
+    showing.table(
+        ("Date", "What", "With", "Amount", "Balance", "Note"),
+        [(*row[:3], *pair, row[3]) for row, pair in zip(rows, money, strict=True)],
+        right=(3, 4),
+    )
+
+
+def _line_json(line: HistoryLine) -> dict[str, Any]:
+    return {
+        "seq": line.seq,
+        "at": line.at_ms,
+        "type": line.type,
+        "id": line.id,
+        "reason": line.reason,
+        "amount": line.amount.text,
+        "balance": line.balance.text,
+        "counterpart": line.counterpart,
+        "category": line.category,
+        "memo": line.memo,
+    }
+
+
+async def _handle(client: Client, who: str) -> str:
+    """What to call somebody in a table: the handle where a did has one; a reserved holder has said it all before."""
+    if who in RESERVED_HOLDERS:
+        return ""
+    if not who.startswith("did:"):
+        return who
+    try:
+        return (await client.member(who)).handle
+    except errors.UnknownMember:  # has left, or is a steward who never joined
+        return showing.short(who)

@@ -1,0 +1,61 @@
+"""Amounts as the client hands them out and takes them: exact, with their currency, never a float.
+
+Owns `Amount`, the decimal face of grains. The arithmetic of parsing and printing is the protocol's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gesell_protocol.amounts import format_amount, parse_amount
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """So many grains of a currency: exact, and safe to hand back to any call that takes an amount.
+
+    `grains` may be negative (a balance below zero); `scale` is the currency's number of decimals.
+
+        >>> Amount(50_000, "WRG", 6)
+        Amount('0.05 WRG')
+        >>> str(Amount(50_000, "WRG", 6)), Amount(50_000, "WRG", 6).decimal
+        ('0.05 WRG', Decimal('0.05'))
+    """
+
+    grains: int
+    code: str
+    scale: int
+
+    @property
+    def text(self) -> str:
+        """The shortest exact decimal text without the currency: `0.05`."""
+        return format_amount(self.grains, scale=self.scale)
+
+    @property
+    def decimal(self) -> Decimal:
+        """The amount in whole units as an exact `Decimal`, for sums and comparisons."""
+        return Decimal(self.text)
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.code}"
+
+    def __repr__(self) -> str:
+        return f"Amount({str(self)!r})"
+
+
+#: What calls take as an amount: text or a Decimal or an int in whole units of the currency, or an `Amount`.
+AmountLike = str | Decimal | int | Amount
+
+
+def grains_of(amount: AmountLike, *, code: str, scale: int) -> int:
+    """The grains of what a caller wrote, in the currency `code` with `scale` decimals.
+
+    Raises `TypeError` for a float, `ValueError` for what is no decimal number, has too many decimals, or is an
+    `Amount` of another currency. Nothing is rounded.
+    """
+    if isinstance(amount, Amount):
+        if (amount.code, amount.scale) != (code, scale):
+            raise ValueError(f"{amount} is not an amount of {code} with {scale} decimals")
+        return amount.grains
+    return parse_amount(amount, scale=scale)

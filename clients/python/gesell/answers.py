@@ -1,0 +1,350 @@
+"""What a ledger's reads say, as frozen values (SPEC §7.2).
+
+Owns the reading of JSON answers into typed values: amounts become `Amount`, peers stay dids, times are ms of the
+ledger's clock with a `datetime` beside them. Knows no HTTP. Every reader raises `ValueError`, `KeyError` or
+`TypeError` for what is no such answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from gesell.amount import Amount
+from gesell_protocol.envelopes import Envelope, Memo
+from gesell_protocol.log import Posting, leaf_data, leaf_hash
+from gesell_protocol.names import RESERVED_HOLDERS, Holder, id_of, peer_of, unbase64url
+from gesell_protocol.policy import Policy, read_policy
+from gesell_protocol.receipts import Receipt
+from gesell_protocol.statements import Currency
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS: Final = re.compile(r"-?[0-9]{1,25}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The ledger itself: its did, version, time in ms, the speed of its clock (1 on a real one), and limits."""
+
+    ledger: str
+    version: str
+    time_ms: int
+    clock_speed: int
+    limits: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A gift kind: `hour`, in units of `h`, with 2 decimals."""
+
+    code: str
+    name: str
+    unit: str
+    scale: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commons:
+    """One community: its currency and policy, who keeps it, and where its money is."""
+
+    id: str
+    name: str
+    ledger: str
+    currency: Currency
+    policy: Policy
+    upcoming: tuple[tuple[int, Policy], ...]
+    stewards: tuple[str, ...]
+    threshold: int
+    kinds: tuple[Kind, ...]
+    seq: int
+    at_ms: int
+    tick: int
+    supply: Amount
+    pool: Amount
+    escrow: Amount
+    #: Due on all accounts by now, and not posted yet; None where the ledger does not tell (it is costly to sum).
+    melt_due: Amount | None
+    members: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member: `peer` is its did, `status` pending, active or suspended, `keys` the dids of its live keys."""
+
+    peer: str
+    handle: str
+    status: str
+    joined_ms: int
+    credit_limit: Amount
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """An account at a time: prints as its effective balance.
+
+    `effective` is what is there after the melt that is due; `available` may be spent (with the credit limit);
+    `escrow` is held for open holds; `posted` is the sum of the postings so far; `next_melt` is what the end of the
+    running tick will take if nothing moves.
+    """
+
+    effective: Amount
+    available: Amount
+    escrow: Amount
+    posted: Amount
+    next_melt: Amount
+    at_ms: int
+    tick: int
+    seq: int
+
+    @property
+    def at(self) -> datetime:
+        """The time for which this holds."""
+        return moment(self.at_ms)
+
+    def __str__(self) -> str:
+        return str(self.effective)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLine:
+    """One posting of an account, with the balance after it; `counterpart` is a did, a reserved holder or None."""
+
+    seq: int
+    at_ms: int
+    type: str
+    id: str
+    reason: str
+    amount: Amount
+    balance: Amount
+    counterpart: str | None
+    category: str | None
+    memo: str | None
+
+    @property
+    def at(self) -> datetime:
+        """When the entry was accepted."""
+        return moment(self.at_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An entry of the log. Its leaf was checked: it is the hash of exactly these values."""
+
+    seq: int
+    at_ms: int
+    type: str
+    by: str
+    id: str
+    envelope: Envelope
+    postings: tuple[Posting, ...]
+    leaf: bytes
+
+    @property
+    def at(self) -> datetime:
+        """When the entry was accepted."""
+        return moment(self.at_ms)
+
+
+def moment(ms: int) -> datetime:
+    """The UTC datetime of so many ms since the Unix epoch."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def milliseconds(at: datetime | int) -> int:
+    """The ms since the Unix epoch of an aware datetime, or the ms as they are; `ValueError` for a naive one."""
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise ValueError("a datetime without a time zone names no moment: say tzinfo=UTC or your own")
+        return (at - _EPOCH) // timedelta(milliseconds=1)
+    return at
+
+
+def read_service(fields: Mapping[str, Any]) -> Service:
+    """Make a `Service` of the answer of `GET /v1`."""
+    speed = _int(fields, "clock_speed")
+    if speed < 1:
+        raise ValueError("clock_speed is at least 1")
+    return Service(
+        ledger=_text(fields, "ledger"),
+        version=_text(fields, "version"),
+        time_ms=_int(fields, "time"),
+        clock_speed=speed,
+        limits={name: _int(fields["limits"], name) for name in fields["limits"]},
+    )
+
+
+def read_commons(fields: Mapping[str, Any]) -> Commons:
+    """Make a `Commons` of what `GET /v1/commons/{commons}` answers."""
+    currency = Currency(_text(fields["currency"], "code"), _int(fields["currency"], "scale"))
+
+    def amount(name: str) -> Amount:
+        return Amount(_grains(fields[name]), currency.code, currency.scale)
+
+    return Commons(
+        id=_text(fields, "commons"),
+        name=_text(fields, "name"),
+        ledger=_text(fields, "ledger"),
+        currency=currency,
+        policy=read_json_policy(fields["policy"]),
+        upcoming=tuple((_int(item, "from_tick"), read_json_policy(item["policy"])) for item in fields["upcoming"]),
+        stewards=tuple(str(did) for did in fields["stewards"]),
+        threshold=_int(fields, "threshold"),
+        kinds=tuple(
+            Kind(
+                code=_text(kind, "code"),
+                name=_text(kind, "name"),
+                unit=_text(kind, "unit"),
+                scale=_int(kind, "scale"),
+            )
+            for kind in fields["kinds"]
+        ),
+        seq=_int(fields, "seq"),
+        at_ms=_int(fields, "at"),
+        tick=_int(fields, "tick"),
+        supply=amount("supply"),
+        pool=amount("pool"),
+        escrow=amount("escrow"),
+        melt_due=amount("melt_due") if "melt_due" in fields else None,
+        members=_int(fields, "members"),
+    )
+
+
+def read_json_policy(fields: Mapping[str, Any]) -> Policy:
+    """Make a `Policy` of its JSON form, where what is in grains is a string of digits (SPEC §7.1)."""
+    return read_policy(
+        {
+            **fields,
+            "brackets": [[_grains(start), ppb] for start, ppb in fields["brackets"]],
+            "credit_limit": _grains(fields["credit_limit"]),
+            "vouch_min": _grains(fields["vouch_min"]),
+        },
+        min_tick_seconds=1,
+    )
+
+
+def read_member(fields: Mapping[str, Any], currency: Currency) -> Member:
+    """Make a `Member` of one item of `…/members`."""
+    peer = _text(fields, "peer")
+    peer_of(peer)
+    return Member(
+        peer=peer,
+        handle=_text(fields, "handle"),
+        status=_text(fields, "status"),
+        joined_ms=_int(fields, "joined"),
+        credit_limit=Amount(_grains(fields["credit_limit"]), currency.code, currency.scale),
+        keys=tuple(str(key) for key in fields["keys"]),
+    )
+
+
+def read_balance(fields: Mapping[str, Any], currency: Currency) -> Balance:
+    """Make a `Balance` of the currency's item of `…/balances`; a member without an account has zero."""
+    items = [item for item in fields["items"] if item["asset_code"] == currency.code]
+    item: Mapping[str, Any] = items[0] if items else {}
+
+    def amount(name: str) -> Amount:
+        return Amount(_grains(item[name] if items else "0"), currency.code, currency.scale)
+
+    return Balance(
+        effective=amount("balance"),
+        available=amount("available"),
+        escrow=amount("escrow"),
+        posted=amount("posted"),
+        next_melt=amount("next_melt"),
+        at_ms=_int(fields, "at"),
+        tick=_int(fields, "tick"),
+        seq=_int(fields, "seq"),
+    )
+
+
+def read_history_line(fields: Mapping[str, Any], currency: Currency) -> HistoryLine:
+    """Make a `HistoryLine` of one item of `…/postings`."""
+    counterpart, category, memo = (fields.get(name) for name in ("counterpart", "category", "memo"))
+    return HistoryLine(
+        seq=_int(fields, "seq"),
+        at_ms=_int(fields, "at"),
+        type=_text(fields, "type"),
+        id=_text(fields, "id"),
+        reason=_text(fields, "reason"),
+        amount=Amount(_grains(fields["amount"]), currency.code, currency.scale),
+        balance=Amount(_grains(fields["balance"]), currency.code, currency.scale),
+        counterpart=None if counterpart is None else str(counterpart),
+        category=None if category is None else str(category),
+        memo=None if memo is None else str(memo),
+    )
+
+
+def read_entry(fields: Mapping[str, Any]) -> Entry:
+    """Make an `Entry` of one item of `…/entries`; `ValueError` if its leaf is not the hash of what it says."""
+    memo = fields.get("memo")
+    envelope = Envelope(
+        unbase64url(_text(fields, "body")),
+        tuple((peer_of(item["key"]), unbase64url(item["signature"])) for item in fields["signatures"]),
+        None if memo is None else Memo(unbase64url(memo["salt"]), str(memo["text"])),
+    )
+    entry = Entry(
+        seq=_int(fields, "seq"),
+        at_ms=_int(fields, "at"),
+        type=_text(fields, "type"),
+        by=_text(fields, "by"),
+        id=_text(fields, "id"),
+        envelope=envelope,
+        postings=_postings(fields["postings"]),
+        leaf=bytes.fromhex(fields["leaf"]),
+    )
+    data = leaf_data(
+        seq=entry.seq,
+        at_ms=entry.at_ms,
+        body=envelope.body,
+        signatures=envelope.signatures,
+        postings=entry.postings,
+    )
+    if leaf_hash(data) != entry.leaf:
+        raise ValueError(f"the leaf of entry {entry.seq} is not its hash")
+    return entry
+
+
+def read_json_receipt(fields: Mapping[str, Any]) -> Receipt:
+    """Make a `Receipt` of its JSON form."""
+    return Receipt(
+        commons=bytes.fromhex(fields["commons"]),
+        seq=_int(fields, "seq"),
+        at_ms=_int(fields, "at"),
+        tick=_int(fields, "tick"),
+        id=id_of(_text(fields, "id")),
+        leaf=bytes.fromhex(fields["leaf"]),
+        postings=_postings(fields["postings"]),
+    )
+
+
+def _postings(items: Any) -> tuple[Posting, ...]:
+    return tuple(
+        Posting(str(reason), _holder(holder), str(asset), _grains(amount)) for reason, holder, asset, amount in items
+    )
+
+
+def _holder(text: str) -> Holder:
+    return text if text in RESERVED_HOLDERS else peer_of(text)
+
+
+def _grains(value: Any) -> int:
+    if not isinstance(value, str) or not _DIGITS.fullmatch(value):
+        raise ValueError(f"{value!r} is not an amount as a string of digits")
+    return int(value)
+
+
+def _int(fields: Mapping[str, Any], name: str) -> int:
+    value = fields[name]
+    if type(value) is not int:
+        raise ValueError(f"{name} is not an int")
+    return value
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields[name]
+    if type(value) is not str:
+        raise ValueError(f"{name} is not text")
+    return value

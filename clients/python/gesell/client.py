@@ -1,0 +1,458 @@
+"""The client: what a peer says to a ledger, signed here, sent until it is answered, and checked.
+
+Owns the calls that change something. How envelopes travel is `delivery`'s, how time is known `clock`'s, what reads
+look like `reads`'; what a receipt must say is the protocol's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from gesell.amount import Amount, AmountLike, grains_of
+from gesell.delivery import Parcel, deliver, parcel, requests_of
+from gesell.errors import (
+    Expired,
+    GesellError,
+    ReceiptMismatch,
+    Refused,
+    TooEarly,
+    refused,
+    with_currency,
+)
+from gesell.peer import Peer, PeerLike
+from gesell.reads import Link, Reads, StatementLike, statement_bytes
+from gesell_protocol import receipts
+from gesell_protocol.amounts import AMOUNT_MAX
+from gesell_protocol.canonical import unpack
+from gesell_protocol.envelopes import SALT_BYTES, STATEMENT_PREFIX, Envelope, Memo, read_envelope
+from gesell_protocol.names import peer_of
+from gesell_protocol.policy import Policy
+from gesell_protocol.receipts import Receipt
+from gesell_protocol.refusals import Rejected
+from gesell_protocol.statements import Found, Statement, read_statement, write_body
+
+#: Several payees: pairs of who and how much, or a mapping.
+Legs = Mapping[str, AmountLike] | Iterable[tuple[PeerLike, AmountLike]]
+
+
+def default_policy(*, scale: int = 6) -> Policy:
+    """A gentle policy to begin with: 2 % a month in daily steps to the pool, no exemptions, stewards admit.
+
+    policy = dataclasses.replace(default_policy(), rest_ticks=3)
+    """
+    return Policy(
+        tick_seconds=86_400,
+        rest_ticks=0,
+        brackets=((0, 673_197),),
+        melt_to="pool",
+        admission="steward",
+        credit_limit=0,
+        vouch_min=10**scale,
+        visibility="open",
+        notice_ticks=30,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one submitted envelope.
+
+    `status` is `accepted` or `replayed` (with `receipt`), `refused` (with `error`, a `Refused`; nothing was
+    applied), `unknown` (with `error`, an `OutcomeUnknown`: resend the same envelope), `unsent` (with `error`;
+    nothing was applied) or `mismatched` (with both: the receipt is not for what was signed).
+    """
+
+    envelope: Envelope
+    status: Literal["accepted", "replayed", "refused", "unknown", "unsent", "mismatched"]
+    receipt: Receipt | None = None
+    error: GesellError | None = None
+
+    def receipt_or_raise(self) -> Receipt:
+        """The receipt, or the error raised: `result.receipt_or_raise().seq`."""
+        if self.error is not None:
+            raise self.error
+        assert self.receipt is not None
+        return self.receipt
+
+
+class Client(Reads):
+    """A peer's connection to a ledger.
+
+        async with Client("http://127.0.0.1:8420", commons="…hex…", peer=Peer.load("ada.key")) as gesell:
+            receipt = await gesell.pay("bob", "0.05", category="answer")
+            print(receipt.seq, await gesell.balance())
+
+    `url` is the ledger's address; `commons` its 32 hex digits; `peer` who signs (reading an open commons needs
+    none); `by` the did for which `peer` signs, if that is a key added to another peer. `timeout` is seconds for one
+    request, `patience` seconds for which statements without a settling answer are sent again.
+
+    Peers are named by a `Peer`, 32 bytes, a did or a handle; amounts are text like "0.05", `Decimal`, whole ints or
+    `Amount`, never float. One client serves many tasks at once; it must be used within one event loop.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        commons: str | bytes | None = None,
+        peer: Peer | None = None,
+        by: PeerLike | None = None,
+        timeout: float = 30.0,
+        patience: float = 60.0,
+        _link: Link | None = None,
+    ) -> None:
+        speaker = by if by is not None else peer
+        super().__init__(_link or Link(url, timeout=timeout, patience=patience), commons=commons, by=speaker)
+        self._url = url
+        self._peer = peer
+
+    async def __aenter__(self) -> Self:
+        await self._link.transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._link.transport.__aexit__(kind, error, trace)
+
+    def __repr__(self) -> str:
+        return f"<Client {self._url} commons={self.commons_id} peer={self._peer!r}>"
+
+    def as_peer(self, peer: Peer, *, by: PeerLike | None = None) -> Client:
+        """The same connection spoken for by another peer: `await gesell.as_peer(bob).pay("ada", "1")`.
+
+        It shares the session of this client, ends with it, and needs no `async with` of its own.
+        """
+        return Client(self._url, commons=self._commons, peer=peer, by=by, _link=self._link)
+
+    def as_commons(self, commons: str | bytes) -> Client:
+        """The same connection spoken about another commons: `await gesell.as_commons("…hex…").balance()`."""
+        return Client(self._url, commons=commons, peer=self._peer, by=self._by, _link=self._link)
+
+    # ── Founding and membership ──────────────────────────────────────────────────────────────────────────────
+
+    async def found(
+        self,
+        *,
+        name: str,
+        currency: str,
+        scale: int = 6,
+        policy: Policy | None = None,
+        stewards: Sequence[PeerLike] = (),
+        threshold: int | None = None,
+        signers: Sequence[Peer] = (),
+        memo: str | None = None,
+    ) -> str:
+        """Found a commons and speak to it from now on; returns its 32 hex digits.
+
+        `policy` is `default_policy()` unless given; `stewards` this client's peer alone; `threshold` the majority
+        of them; `signers` the other stewards' peers, as many as the threshold needs.
+
+            commons = await gesell.found(name="Wörgl", currency="WRG")
+        """
+        names = [await self.key_of(steward) for steward in stewards] or [await self.key_of(self._speaker())]
+        fields: dict[str, Any] = {
+            "type": "found",
+            "ledger": peer_of((await self.service()).ledger),
+            "name": name,
+            "currency": {"code": currency, "scale": scale},
+            "policy": policy or default_policy(scale=scale),
+            "stewards": names,
+            "threshold": threshold if threshold is not None else len(set(names)) // 2 + 1,
+        }
+        receipt = await self._speak({**fields, "memo": memo}, signers=signers)
+        self._commons = receipt.commons
+        return receipt.commons.hex()
+
+    async def join(self, handle: str, *, memo: str | None = None) -> Receipt:
+        """Ask to be a member under a handle: `await gesell.join("ada", memo="I bake bread.")`."""
+        return await self._speak({"type": "join", "handle": handle, "memo": memo})
+
+    async def admit(self, peer: PeerLike, *, signers: Sequence[Peer] = (), memo: str | None = None) -> Receipt:
+        """As steward, admit a pending or suspended member: `await gesell.admit("did:key:z6Mk…")`.
+
+        Several who are pending may have asked for one handle, so name them by did.
+        """
+        return await self._speak({"type": "admit", "peer": peer, "memo": memo}, signers=signers)
+
+    async def suspend(self, peer: PeerLike, *, signers: Sequence[Peer] = (), memo: str | None = None) -> Receipt:
+        """As steward, suspend an active member: `await gesell.suspend("ada")`."""
+        return await self._speak({"type": "suspend", "peer": peer, "memo": memo}, signers=signers)
+
+    async def leave(self, *, memo: str | None = None) -> Receipt:
+        """Leave the commons; what is left goes to the pool: `await gesell.leave()`."""
+        return await self._speak({"type": "leave", "memo": memo})
+
+    async def keys(self, *, add: Sequence[Peer] = (), revoke: Sequence[PeerLike] = ()) -> Receipt:
+        """Add keys that may sign for this peer (each signs here too) or revoke some: `keys(add=[phone])`."""
+        fields = {"type": "keys", "add": list(add) or None, "revoke": list(revoke) or None}
+        return await self._speak(fields, signers=add)
+
+    async def change_policy(
+        self, policy: Policy, *, from_tick: int, signers: Sequence[Peer] = (), memo: str | None = None
+    ) -> Receipt:
+        """As steward, announce a policy: `await gesell.change_policy(policy, from_tick=now.tick + 31)`."""
+        fields = {"type": "policy", "policy": policy, "from_tick": from_tick, "memo": memo}
+        return await self._speak(fields, signers=signers)
+
+    async def change_stewards(
+        self, stewards: Sequence[PeerLike], *, threshold: int, signers: Sequence[Peer] = ()
+    ) -> Receipt:
+        """As steward, name the stewards anew; each new one signs too.
+
+        await gesell.change_stewards([ada, bob], threshold=2, signers=[bob])
+        """
+        fields = {"type": "stewards", "stewards": list(stewards), "threshold": threshold}
+        return await self._speak(fields, signers=signers)
+
+    async def erase(self, statement: StatementLike, *, signers: Sequence[Peer] = ()) -> Receipt:
+        """Erase the memo's text of one's own statement (or any, as steward): `await gesell.erase(receipt)`."""
+        return await self._speak({"type": "erase", "statement": statement}, signers=signers)
+
+    # ── Money ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def pay(
+        self,
+        to: PeerLike,
+        amount: AmountLike,
+        *,
+        category: str | None = None,
+        memo: str | None = None,
+        ref: StatementLike | None = None,
+    ) -> Receipt:
+        """Pay a member; returns the checked receipt once the payment is durable.
+
+        `category` is the type of interaction that is valued, `memo` up to 1,000 characters for those who may read
+        the entry, `ref` the statement or request that this answers. Raises `InsufficientFunds`, `UnknownMember`,
+        or `OutcomeUnknown`, after which paying anew could pay twice: resend its envelope.
+
+            receipt = await gesell.pay("bob", "0.05", category="answer")
+        """
+        return await self.pay_each([(to, amount)], category=category, memo=memo, ref=ref)
+
+    async def pay_each(
+        self,
+        legs: Legs,
+        *,
+        category: str | None = None,
+        memo: str | None = None,
+        ref: StatementLike | None = None,
+    ) -> Receipt:
+        """Pay up to 256 members with one signature, all or none: `pay_each({"bob": "0.05", "eve": "1"})`."""
+        fields = {"type": "pay", "legs": legs, "category": category, "memo": memo, "ref": ref}
+        return await self._speak(fields)
+
+    async def pay_all(
+        self,
+        to: PeerLike,
+        *,
+        at_most: AmountLike | None = None,
+        category: str | None = None,
+        memo: str | None = None,
+        ref: StatementLike | None = None,
+    ) -> Receipt:
+        """Pay a member all there is after melt, or `at_most` so much of it: `await gesell.pay_all("bob")`."""
+        amount = await self._all_or(at_most)
+        fields = {"type": "pay", "legs": [(to, amount)], "balancing": True, "category": category}
+        return await self._speak({**fields, "memo": memo, "ref": ref})
+
+    async def issue(
+        self, to: PeerLike, amount: AmountLike, *, signers: Sequence[Peer] = (), memo: str | None = None
+    ) -> Receipt:
+        """As steward, make new money for a member (never oneself): `await gesell.issue("ada", "100")`."""
+        return await self._speak({"type": "issue", "to": to, "amount": amount, "memo": memo}, signers=signers)
+
+    async def retire(self, amount: AmountLike, *, memo: str | None = None) -> Receipt:
+        """Take one's own money out of circulation: `await gesell.retire("5")`."""
+        return await self._speak({"type": "retire", "amount": amount, "memo": memo})
+
+    async def retire_all(self, *, at_most: AmountLike | None = None, memo: str | None = None) -> Receipt:
+        """Retire all there is after melt, or `at_most` so much of it: `await gesell.retire_all()`."""
+        amount = await self._all_or(at_most)
+        return await self._speak({"type": "retire", "amount": amount, "balancing": True, "memo": memo})
+
+    async def grant(
+        self, to: PeerLike, amount: AmountLike, *, signers: Sequence[Peer] = (), memo: str | None = None
+    ) -> Receipt:
+        """As steward, pay a member from the pool: `await gesell.grant("ada", "2.5")`."""
+        return await self.grant_each([(to, amount)], signers=signers, memo=memo)
+
+    async def grant_each(self, legs: Legs, *, signers: Sequence[Peer] = (), memo: str | None = None) -> Receipt:
+        """As steward, pay up to 256 members from the pool: `grant_each({"ada": "1", "bob": "1"})`."""
+        return await self._speak({"type": "grant", "legs": legs, "memo": memo}, signers=signers)
+
+    async def share(self, amount: AmountLike, *, signers: Sequence[Peer] = (), memo: str | None = None) -> Receipt:
+        """As steward, share out of the pool to all active members alike: `await gesell.share("10")`."""
+        return await self._speak({"type": "share", "amount": amount, "memo": memo}, signers=signers)
+
+    # ── Signing ahead and sending many ───────────────────────────────────────────────────────────────────────
+
+    async def sign(
+        self,
+        fields: Mapping[str, Any],
+        *,
+        signers: Sequence[Peer] = (),
+        lasts: timedelta | None = None,
+    ) -> Envelope:
+        """Sign a statement without sending it.
+
+        `fields` are those of SPEC §3 with peers, amounts, policies and ids in any form that the calls take;
+        `commons`, `by`, `id` and `expires` are filled in, a `memo` in plain text is sealed. `signers` sign beside
+        this client's peer. It stays valid for 5 minutes of the ledger's real time, or as long as it `lasts`, at
+        most 7 days. Raises `Malformed` for what no ledger would take.
+
+            envelope = await gesell.sign({"type": "pay", "legs": [("bob", "0.05")]})
+        """
+        if self._peer is None:
+            raise ValueError("this client has no peer to sign with: Client(url, peer=…)")
+        body_fields, memo = await self._wire_fields(fields)
+        now_ms = await self._now_ms()
+        statement_id = self._link.ids.new(now_ms)
+        valid_ms = self._link.clock.lifetime_ms() if lasts is None else lasts // timedelta(milliseconds=1)
+        body_fields |= {
+            "by": await self.key_of(self._speaker()),
+            "id": statement_id,
+            "expires": max(now_ms, int.from_bytes(statement_id[:6], "big")) + valid_ms,
+        }
+        if fields.get("type") != "found":
+            body_fields["commons"] = self._commons_bytes()
+        try:
+            body = write_body(body_fields)
+            envelope = Envelope(body, _signatures(body, (self._peer, *signers)), memo)
+            read_statement(envelope, min_tick_seconds=1)
+        except Rejected as error:
+            raise _not_sent(error) from None
+        return envelope
+
+    async def submit(self, envelopes: Iterable[Envelope | bytes]) -> list[Result]:
+        """Send envelopes, in requests of at most 10,000, and return what became of each, in order.
+
+        What has no settling answer is sent again, unchanged, as long as patience lasts. Each statement stands for
+        itself: refusals and unknown outcomes come back as values. Raises before anything is sent for bytes that
+        are no envelope (`Malformed`), and when the ledger can't be reached at all (`Unreachable`).
+
+            results = await gesell.submit([await gesell.sign(fields) for fields in payments])
+            for result in results:
+                print(result.status, result.receipt or result.error)
+        """
+        read = [_read(envelope) for envelope in envelopes]
+        for statement in {statement.commons: statement for _, statement in read}.values():
+            if not isinstance(statement, Found):
+                await self._founded(statement.commons)
+        parcels = [parcel(envelope, statement.id) for envelope, statement in read]
+        for request in requests_of(parcels):
+            await deliver(self._link.transport, request, patience=self._link.patience)
+        return [self._result(item, statement) for item, (_, statement) in zip(parcels, read, strict=True)]
+
+    # ── Within ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _speak(self, fields: Mapping[str, Any], *, signers: Sequence[Peer] = ()) -> Receipt:
+        """Sign, send, and return the receipt or raise."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        envelope = await self.sign(given, signers=signers)
+        [result] = await self.submit([envelope])
+        if isinstance(result.error, Expired):
+            # Our idea of the time was behind (a laptop that slept, a slow line). A ledger says `expired` only to
+            # an id that it does not know, and its clock never goes back, so this statement can never take effect
+            # any more and signing it anew can't do it twice.
+            envelope = await self.sign(given, signers=signers)
+            [result] = await self.submit([envelope])
+        return result.receipt_or_raise()
+
+    def _result(self, item: Parcel, statement: Statement) -> Result:
+        """Judge a settled (or given up) parcel: check its receipt, or complete its error."""
+        found = statement if isinstance(statement, Found) else self._link.founded[statement.commons]
+        if item.receipt is not None and item.status in ("accepted", "replayed"):
+            try:
+                _check(item.receipt, envelope=item.envelope, statement=statement, found=found)
+            except receipts.ReceiptMismatch as mismatch:
+                error = ReceiptMismatch(str(mismatch), receipt=item.receipt, envelope=item.envelope)
+                return Result(envelope=item.envelope, status="mismatched", receipt=item.receipt, error=error)
+            self._link.founded.setdefault(found.commons, found)
+            return Result(envelope=item.envelope, status=item.status, receipt=item.receipt)
+        if isinstance(item.error, (TooEarly, Expired)):
+            self._link.clock.forget()
+        if isinstance(item.error, Refused):
+            with_currency(item.error, code=found.currency.code, scale=found.currency.scale)
+            return Result(envelope=item.envelope, status="refused", error=item.error)
+        status: Literal["unknown", "unsent"] = "unknown" if item.may_be_applied else "unsent"
+        return Result(envelope=item.envelope, status=status, error=item.error)
+
+    async def _wire_fields(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], Memo | None]:
+        """The fields as they stand in the body: keys, grains and ids in bytes and ints; and the memo apart."""
+        wire: dict[str, Any] = {}
+        memo: Memo | None = None
+        for name, value in fields.items():
+            match name:
+                case "to" | "peer":
+                    wire[name] = await self.key_of(value)
+                case "add" | "revoke":
+                    wire[name] = [await self.key_of(key) for key in value]
+                case "stewards":
+                    wire[name] = sorted({await self.key_of(steward) for steward in value})
+                case "amount":
+                    wire[name] = await self._grains(value)
+                case "legs":
+                    pairs = value.items() if isinstance(value, Mapping) else value
+                    wire[name] = [[await self.key_of(to), await self._grains(much)] for to, much in pairs]
+                case "ref" | "statement":
+                    wire[name] = statement_bytes(value)
+                case "policy":
+                    wire[name] = value.fields() if isinstance(value, Policy) else value
+                case "memo":
+                    memo = Memo(os.urandom(SALT_BYTES), value)
+                    wire[name] = memo.seal()
+                case _:
+                    wire[name] = value
+        return wire, memo
+
+    async def _grains(self, amount: AmountLike) -> int:
+        currency = await self.currency()
+        return grains_of(amount, code=currency.code, scale=currency.scale)
+
+    async def _all_or(self, at_most: AmountLike | None) -> AmountLike:
+        if at_most is not None:
+            return at_most
+        currency = await self.currency()
+        # The most that a statement may say: with `balancing`, all there is.
+        return Amount(AMOUNT_MAX, currency.code, currency.scale)
+
+    def _speaker(self) -> PeerLike:
+        if self._by is None:
+            raise ValueError("this client has no peer to speak for: Client(url, peer=…)")
+        return self._by
+
+
+def _signatures(body: bytes, signers: Sequence[Peer]) -> tuple[tuple[bytes, bytes], ...]:
+    message = STATEMENT_PREFIX + body
+    if len(signers) == 1:
+        return ((signers[0].key, signers[0].sign(message)),)
+    return tuple(sorted((peer.key, peer.sign(message)) for peer in set(signers)))
+
+
+def _read(envelope: Envelope | bytes) -> tuple[Envelope, Statement]:
+    try:
+        if isinstance(envelope, bytes):
+            envelope = read_envelope(unpack(envelope))
+        return envelope, read_statement(envelope, min_tick_seconds=1)
+    except Rejected as error:
+        raise _not_sent(error) from None
+
+
+def _not_sent(error: Rejected) -> Refused:
+    """The refusal that any ledger would answer, given here before anything is sent."""
+    return refused({"code": error.refusal.code, "detail": f"{error.refusal.detail} (nothing was sent)"})
+
+
+def _check(receipt: Receipt, *, envelope: Envelope, statement: Statement, found: Found) -> None:
+    """Hold a receipt against what was signed and against what the commons' founding fixed for good."""
+    receipts.check_receipt(receipt, envelope=envelope, statement=statement, currency=found.currency.code)
+    if receipt.tick != found.policy.tick_of(receipt.at_ms):
+        raise receipts.ReceiptMismatch("the tick is not the one of its time")
+    if any(p.reason == "melt" and p.amount > 0 and p.holder != found.policy.melt_to for p in receipt.postings):
+        raise receipts.ReceiptMismatch(f"a melt does not go to the {found.policy.melt_to}")

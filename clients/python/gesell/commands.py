@@ -1,0 +1,54 @@
+"""The command `gesell`: the wallet's commands, and those that other distributions add to it.
+
+Owns the entry point and what is said when a part is not installed. Knows no command itself: the wallet's stand in
+`wallet_commands`; others come through the entry-point group `gesell.commands`, each value a cyclopts `App`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+#: Entry point (and extra) → the commands that it would bring, so that they can say what is missing.
+EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {"ledger": ("serve", "demo", "replay", "db")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 for a failure, 2 for a mistake in the call."""
+    try:
+        from gesell.wallet_commands import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("cyclopts", "rich"):
+            raise
+        print(f"The command needs {error.name}: pip install 'gesell[cli]'", file=sys.stderr)
+        return 1
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # A payment should not wait for the imports of a ledger, nor fail with them.
+    if not words or words[0].startswith("-") or words[0] not in app:
+        join_others(app)
+    status = app(words, result_action="return_value")
+    return status if isinstance(status, int) else 0
+
+
+def join_others(app: App) -> None:
+    """Register the commands of all installed distributions; what can't be imported only says so when called."""
+    from gesell.wallet_commands import stand_in
+
+    for point in sorted(entry_points(group="gesell.commands"), key=lambda point: point.name):
+        try:
+            others = point.load()
+        except ImportError as error:
+            missing = (name for name in EXTRAS.get(point.name, ()) if name not in app)
+            for name in missing:
+                stand_in(app, name, extra=point.name, why=str(error))
+        else:
+            app.command(others, name="*")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

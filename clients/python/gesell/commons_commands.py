@@ -1,0 +1,282 @@
+"""The commands about a commons and who belongs to it: found, join, admit, members, commons.
+
+Owns their words and their reports. The rules are the ledger's, the signing is the client's.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from gesell import showing
+from gesell.answers import Commons, read_json_policy
+from gesell.client import Client, default_policy
+from gesell.options import DEFAULTS, Cosign, MemoOption, Mistake, Options, load_key, load_keys, run
+from gesell.showing import say, show_json
+from gesell_protocol.amounts import format_amount
+from gesell_protocol.policy import Policy
+
+
+def found(
+    *,
+    name: str,
+    currency: str,
+    scale: int = 6,
+    policy: Path | None = None,
+    steward: Annotated[list[str] | None, Parameter(negative="")] = None,
+    threshold: int | None = None,
+    cosign: Cosign = None,
+    options: Options = DEFAULTS,
+) -> None:
+    """Found a commons with its own currency.
+
+    Parameters
+    ----------
+    name
+        What the commons is called.
+    currency
+        The currency's code, like WRG.
+    scale
+        The currency's number of decimals.
+    policy
+        A JSON file with the fields of the policy that differ from the default (2 % a month in daily steps).
+    steward
+        The did of a steward; repeat for several (default: you).
+    threshold
+        How many stewards must sign what stewards do (default: the majority).
+    cosign
+        The key file of another steward who signs along; repeat for several.
+    """
+    run(_found(name, currency, scale, policy, steward or [], threshold, cosign or [], options))
+
+
+async def _found(
+    name: str,
+    currency: str,
+    scale: int,
+    policy: Path | None,
+    stewards: list[str],
+    threshold: int | None,
+    cosign: list[Path],
+    options: Options,
+) -> None:
+    rules = _policy_of(policy, scale=scale)
+    peer, signers = load_key(options.key_path), load_keys(cosign)
+    async with Client(options.url, peer=peer) as client:
+        commons = await client.found(
+            name=name,
+            currency=currency,
+            scale=scale,
+            policy=rules,
+            stewards=stewards,
+            threshold=threshold,
+            signers=signers,
+        )
+    if options.json:
+        show_json({"commons": commons, "name": name, "currency": currency})
+        return
+    say(f"Founded {name}: {commons}", strong=True)
+    say(f"Melt: {showing.melt_rate(rules)}.")
+    say(f"Next: export GESELL_COMMONS={commons} and gesell join HANDLE")
+
+
+def _policy_of(path: Path | None, *, scale: int) -> Policy:
+    """The default policy with what a file says instead."""
+    policy = default_policy(scale=scale)
+    if path is None:
+        return policy
+    try:
+        said = json.loads(path.read_bytes())
+    except OSError as error:
+        raise Mistake(f"{path} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise Mistake(f"{path} is no JSON: {error}") from None
+    if not isinstance(said, dict):
+        raise Mistake(f"{path} is no JSON object with the fields of a policy")
+    fields = {**policy.fields(), **said}
+    for name in ("credit_limit", "vouch_min"):
+        fields[name] = str(fields[name])
+    try:
+        fields["brackets"] = [[str(start), ppb] for start, ppb in said.get("brackets", policy.brackets)]
+        return read_json_policy(fields)
+    except (ValueError, TypeError) as error:
+        raise Mistake(f"{path} is no policy: {error}") from None
+
+
+def join(handle: str, *, memo: MemoOption = None, options: Options = DEFAULTS) -> None:
+    """Ask to be a member.
+
+    Parameters
+    ----------
+    handle
+        What you will be called: 2 to 31 of a-z, 0-9, _ and -, beginning with a letter.
+    memo
+        Something about yourself for the others.
+    """
+    run(_join(handle, memo, options))
+
+
+async def _join(handle: str, memo: str | None, options: Options) -> None:
+    async with options.signer() as client:
+        receipt = await client.join(handle, memo=memo)
+        if options.json:
+            show_json(showing.receipt_json(receipt, scale=(await client.currency()).scale))
+            return
+        did = options.own_did()
+        member = await client.member(did)
+    if member.status == "active":
+        say(f"You are a member: {handle} (entry {receipt.seq}).")
+    else:
+        say(f"You have asked to join as {handle} (entry {receipt.seq}). A steward admits you with:")
+        say(f"  gesell admit {did}")
+
+
+def admit(who: str, *, cosign: Cosign = None, memo: MemoOption = None, options: Options = DEFAULTS) -> None:
+    """As steward, admit somebody who asked to join, or who was suspended.
+
+    Parameters
+    ----------
+    who
+        A did, or a handle.
+    cosign
+        The key file of another steward who signs along; repeat for several.
+    memo
+        A note for the members.
+    """
+    run(_admit(who, cosign or [], memo, options))
+
+
+async def _admit(who: str, cosign: list[Path], memo: str | None, options: Options) -> None:
+    signers = load_keys(cosign)
+    async with options.signer() as client:
+        peer = who if who.startswith("did:") else await _who_waits(client, who)
+        receipt = await client.admit(peer, signers=signers, memo=memo)
+        showing.show_receipt(
+            receipt, f"Admitted {showing.short(who)}", currency=await client.currency(), as_json=options.json
+        )
+
+
+async def _who_waits(client: Client, handle: str) -> str:
+    """The did of the one who may be admitted under a handle; several may have asked for the same."""
+    there = [
+        member.peer
+        async for member in client.members()
+        if member.handle == handle and member.status in ("pending", "suspended")
+    ]
+    if len(there) == 1:
+        return there[0]
+    if not there:
+        raise Mistake(f"Nobody called {handle} waits to be admitted. See who does: gesell members", status=1)
+    raise Mistake(f"Several ask to be {handle}; say which did: {', '.join(there)}")
+
+
+def members(*, options: Options = DEFAULTS) -> None:
+    """List the members, pending ones too."""
+    run(_members(options))
+
+
+async def _members(options: Options) -> None:
+    async with options.reader() as client:
+        everybody = [member async for member in client.members()]
+    if options.json:
+        show_json(
+            [
+                {
+                    "peer": member.peer,
+                    "handle": member.handle,
+                    "status": member.status,
+                    "joined": member.joined_ms,
+                    "credit_limit": member.credit_limit.text,
+                }
+                for member in everybody
+            ]
+        )
+        return
+    rows = [(member.handle, member.status, showing.when(member.joined_ms), member.peer) for member in everybody]
+    showing.table(("Handle", "Status", "Since", "Peer"), rows)
+
+
+def commons(which: str | None = None, *, options: Options = DEFAULTS) -> None:
+    """Show the commons of this ledger: one in full, or the list where there are several.
+
+    Parameters
+    ----------
+    which
+        The commons' hex digits, or as many as tell it apart.
+    """
+    run(_commons(which or options.commons, options))
+
+
+async def _commons(which: str | None, options: Options) -> None:
+    async with Client(options.url) as client:
+        there = [item for item in await client.commons_list() if item.id.startswith((which or "").lower())]
+        if len(there) == 1 or (len(which or "") == 32):  # the list says less, and leaves out what is not open
+            there = [await client.as_commons(there[0].id if there else which or "").commons()]
+    if options.json:
+        show_json([_commons_json(item) for item in there])
+    elif not there:
+        raise Mistake("No such commons here. Found one: gesell found --name … --currency …", status=1)
+    elif len(there) == 1:
+        _show_commons(there[0])
+    else:
+        rows = [(item.name, item.currency.code, str(item.members), str(item.pool), item.id) for item in there]
+        showing.table(("Name", "Currency", "Members", "Pool", "Commons"), rows, right=(2, 3))
+
+
+def _show_commons(item: Commons) -> None:
+    say(f"{item.name} · {item.currency.code}", strong=True)
+    scale = item.currency.scale
+    credit = item.policy.credit_limit
+    showing.facts(
+        [
+            ("commons", item.id),
+            ("members", f"{item.members} (admission: {item.policy.admission})"),
+            ("in circulation", str(item.supply)),
+            ("in the pool", str(item.pool)),
+            ("in escrow", str(item.escrow) if item.escrow.grains else ""),
+            ("melt due", f"{item.melt_due}, not posted yet" if item.melt_due and item.melt_due.grains else ""),
+            ("melt", showing.melt_rate(item.policy)),
+            *((f"from tick {tick}", showing.melt_rate(policy)) for tick, policy in item.upcoming),
+            ("credit limit", f"{format_amount(credit, scale=scale)} {item.currency.code}" if credit else ""),
+            ("stewards", f"{item.threshold} of {len(item.stewards)} sign"),
+            *(("", did) for did in item.stewards),
+            ("entries", f"{item.seq}, the last at {showing.when(item.at_ms)}"),
+            ("ledger", item.ledger),
+        ]
+    )
+
+
+def _commons_json(item: Commons) -> dict[str, Any]:
+    return {
+        "commons": item.id,
+        "name": item.name,
+        "ledger": item.ledger,
+        "currency": {"code": item.currency.code, "scale": item.currency.scale},
+        "stewards": list(item.stewards),
+        "threshold": item.threshold,
+        "seq": item.seq,
+        "at": item.at_ms,
+        "tick": item.tick,
+        "supply": item.supply.text,
+        "pool": item.pool.text,
+        "escrow": item.escrow.text,
+        "melt_due": item.melt_due and item.melt_due.text,
+        "members": item.members,
+        "policy": _policy_json(item.policy, scale=item.currency.scale),
+        "upcoming": [
+            {"from_tick": tick, "policy": _policy_json(policy, scale=item.currency.scale)}
+            for tick, policy in item.upcoming
+        ],
+    }
+
+
+def _policy_json(policy: Policy, *, scale: int) -> dict[str, Any]:
+    return {
+        **policy.fields(),
+        "brackets": [[format_amount(start, scale=scale), ppb] for start, ppb in policy.brackets],
+        "credit_limit": format_amount(policy.credit_limit, scale=scale),
+        "vouch_min": format_amount(policy.vouch_min, scale=scale),
+    }

@@ -1,0 +1,183 @@
+"""How the wallet shows things to people: aligned tables, exact amounts, local times.
+
+Owns layout only. On a terminal tables are drawn by rich; else they are plain aligned text that is never cut, so that
+it can be kept or searched. Knows no ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gesell.amount import Amount
+from gesell.answers import HistoryLine, moment
+from gesell_protocol.amounts import format_amount
+from gesell_protocol.names import did_of, id_text
+from gesell_protocol.policy import Policy
+from gesell_protocol.receipts import Receipt
+from gesell_protocol.statements import Currency
+
+_WORDS: Final = {
+    "issue": "issued",
+    "retire": "retired",
+    "grant": "grant from the pool",
+    "share": "share of the pool",
+    "melt": "melt",
+    "leave": "left to the pool",
+}
+
+
+def say(text: str = "", *, strong: bool = False) -> None:
+    """Print a line as it is, bold on a terminal if `strong`."""
+    Console(highlight=False).print(Text(text, style="bold" if strong else ""), soft_wrap=True)
+
+
+def show_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print a value as JSON."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
+    """Print rows under titles; columns in `right` are aligned to the right. Empty columns are left out."""
+    rows = [list(row) for row in rows]
+    kept = [index for index in range(len(titles)) if any(row[index] for row in rows)]
+    titles = [titles[index] for index in kept]
+    ends = {kept.index(index) for index in right if index in kept}
+    rows = [[row[index] for index in kept] for row in rows]
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        _plain(titles, rows, ends)
+        return
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, title in enumerate(titles):
+        # Only the last column, a note or a did, gives way when the terminal is narrow.
+        last = index == len(titles) - 1
+        drawn.add_column(title, justify="right" if index in ends else "left", no_wrap=not last, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell, style="dim" if "melt" in row else "") for cell in row))
+    console.print(drawn)
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print names and values under each other, leaving out those without a value."""
+    shown = [(name, value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        say(f"  {name.ljust(width)}  {value}")
+
+
+def column(amounts: Sequence[Amount], *, signed: bool = False) -> list[str]:
+    """Amounts as one column: equal decimals, as many as the finest needs and at least two where there are."""
+    fractions = [len(amount.text.partition(".")[2]) for amount in amounts]
+    decimals = max([min(2, amounts[0].scale), *fractions]) if amounts else 0
+    texts = []
+    for amount in amounts:
+        whole, _, fraction = amount.text.partition(".")
+        sign = "+" if signed and amount.grains > 0 else ""
+        texts.append(sign + whole + ("." + fraction.ljust(decimals, "0") if decimals else ""))
+    return texts
+
+
+def when(ms: int) -> str:
+    """A moment in local time, to the minute."""
+    return moment(ms).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def parse_when(text: str) -> datetime:
+    """An ISO date or time; without a time zone it is local. Raises `ValueError`."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no ISO date or time like 2027-01-01 or 2027-01-01T12:00") from None
+    return at if at.tzinfo is not None else at.astimezone()
+
+
+def short(did: str) -> str:
+    """A did short enough for a table: its first and last letters."""
+    return did if len(did) < 24 else f"{did[8:14]}…{did[-6:]}"
+
+
+def what(line: HistoryLine) -> str:
+    """What a line of a member's history says happened."""
+    if line.reason == "pay":
+        word = "paid" if line.amount.grains < 0 else "received"
+        return f"{word} for {line.category}" if line.category else word
+    return _WORDS.get(line.reason, line.reason)
+
+
+def melt_rate(policy: Policy) -> str:
+    """A policy's melt in words: per tick, and what it makes in 30 days for the first bracket that melts."""
+    rates = [ppb for _, ppb in policy.brackets if ppb]
+    if not rates:
+        return "nothing melts"
+    tick = duration(policy.tick_seconds)
+    left = (1 - rates[0] / 1e9) ** (30 * 86_400 / policy.tick_seconds)
+    rate = f"{rates[0] / 1e7:.6g} % every {tick}"
+    rate += f" (about {100 * (1 - left):.2g} % in 30 days)"
+    if len(policy.brackets) > 1:
+        rate += f", in {len(policy.brackets)} brackets"
+    rest = f", after {policy.rest_ticks} × {tick} of rest" if policy.rest_ticks else ""
+    return f"{rate}{rest}, to the {policy.melt_to}"
+
+
+def duration(seconds: int) -> str:
+    """A length of time in its largest whole unit: `day`, `6 hours`."""
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds % size == 0:
+            count = seconds // size
+            return unit if count == 1 else f"{count} {unit}s"
+    return f"{seconds} seconds" if seconds > 1 else "second"
+
+
+def show_receipt(receipt: Receipt, sentence: str, *, currency: Currency, as_json: bool) -> None:
+    """Say what a statement did; `{moved}` in the sentence stands for the sum that moved."""
+    if as_json:
+        show_json(receipt_json(receipt, scale=currency.scale))
+        return
+    own = [posting.amount for posting in receipt.postings if posting.reason != "melt"]
+    moved = Amount(sum(amount for amount in own if amount > 0), currency.code, currency.scale)
+    say(f"{sentence.replace('{moved}', str(moved))}.")
+    say(f"  entry {receipt.seq} · {when(receipt.at_ms)} · {id_text(receipt.id)}")
+
+
+def receipt_json(receipt: Receipt, *, scale: int) -> dict[str, Any]:
+    """A receipt in JSON, amounts as decimal text."""
+    return {
+        "commons": receipt.commons.hex(),
+        "seq": receipt.seq,
+        "at": receipt.at_ms,
+        "tick": receipt.tick,
+        "id": id_text(receipt.id),
+        "leaf": receipt.leaf.hex(),
+        "postings": [
+            [
+                posting.reason,
+                did_of(posting.holder) if isinstance(posting.holder, bytes) else posting.holder,
+                posting.asset,
+                format_amount(posting.amount, scale=scale),
+            ]
+            for posting in receipt.postings
+        ],
+    }
+
+
+def _plain(titles: Sequence[str], rows: Sequence[Sequence[str]], ends: set[int]) -> None:
+    widths = [
+        max(len(title), *(len(row[index]) for row in rows)) if rows else len(title)
+        for index, title in enumerate(titles)
+    ]
+    for row in (titles, *rows):
+        cells = (
+            cell.rjust(width) if index in ends else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())

@@ -1,0 +1,203 @@
+"""HTTP to one ledger: single requests, what became of them, and the patience between them.
+
+Owns the session, time limits, back-off, and the difference between "it was never sent", "no answer came" and "this
+is the answer". Knows no statement; whether asking again is safe is for its caller to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+import msgpack
+from yarl import URL
+
+from gesell.errors import Refused, UnexpectedAnswer, Unreachable, refused
+
+READ_ATTEMPTS: Final = 4
+BACKOFF_FIRST_SECONDS: Final = 0.1
+BACKOFF_MAX_SECONDS: Final = 5.0
+PROBLEM_TYPE: Final = "application/problem+json"
+MSGPACK_TYPE: Final = "application/msgpack"
+#: Codes that pass by themselves. After those in `UNSETTLED` the statement may have been applied all the same.
+UNSETTLED: Final = frozenset({"unavailable", "internal"})
+PASSING: Final = UNSETTLED | {"rate-limited", "timeout"}
+
+
+class NotSent(Exception):
+    """No connection could be made: the ledger has not seen the request."""
+
+
+class NoAnswer(Exception):
+    """The request went out and no whole answer came back: the ledger may have acted on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole HTTP answer. `received_at` is monotonic time, `retry_after` seconds, `next` the next page's URL."""
+
+    url: URL
+    status: int
+    media_type: str
+    body: bytes
+    received_at: float
+    retry_after: float
+    next: URL | None
+
+    def problem(self) -> Mapping[str, Any] | None:
+        """The problem (RFC 9457) that this answer carries, if it carries one of a ledger."""
+        if self.media_type != PROBLEM_TYPE:
+            return None
+        try:
+            problem = json.loads(self.body)
+        except ValueError:
+            return None
+        return problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else None
+
+
+class Transport:
+    """A session with the ledger at `url`; `timeout` is seconds for one request."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        base = URL(url)
+        if base.scheme not in ("http", "https") or not base.host:
+            raise ValueError(f"{url!r} is no address of a ledger; it looks like http://127.0.0.1:8420")
+        path = base.path.rstrip("/").removesuffix("/v1")
+        self.base = base.with_path(path + "/v1").with_query(None).with_fragment(None)
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(headers={"User-Agent": "gesell-python/0.1.0"})
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def read(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
+        """GET `path` (below `/v1`, beginning with `/`, or empty) and return the answer with status 200.
+
+        Asks a few times while the ledger can't be reached or says that it passes. Raises `Refused` for the
+        ledger's no, `Unreachable`, and `UnexpectedAnswer`.
+        """
+        url = URL(str(self.base) + path, encoded=True)
+        return await self.read_url(url.update_query(params) if params else url)
+
+    async def read_url(self, url: URL) -> Answer:
+        """The same for a whole URL, which must be of this ledger: nothing is sent to another origin."""
+        if url.origin() != self.base.origin():
+            raise UnexpectedAnswer(f"the ledger points to another origin: {url.origin()}")
+        pauses = backoff()
+        for attempt in range(READ_ATTEMPTS):
+            try:
+                answer = await self.ask("GET", url)
+            except (NotSent, NoAnswer) as error:
+                failure: Exception = Unreachable(f"{self.base.origin()} can't be reached: {error}")
+                wait = 0.0
+            else:
+                if answer.status == 200:
+                    return answer
+                failure, wait = _failure(answer), answer.retry_after
+                if not isinstance(failure, Refused) or failure.code not in PASSING:
+                    raise failure
+            pause = max(next(pauses), wait)
+            if attempt + 1 == READ_ATTEMPTS or pause > BACKOFF_MAX_SECONDS:
+                break
+            await asyncio.sleep(pause)
+        raise failure
+
+    async def ask(
+        self,
+        method: str,
+        url: URL,
+        *,
+        data: bytes | None = None,
+        accept: str = "application/json",
+    ) -> Answer:
+        """Make one request and return its answer, whatever it says; raises `NotSent` or `NoAnswer`."""
+        if self._session is None:
+            raise RuntimeError("the client is not open: use `async with Client(…) as gesell:`")
+        headers = {"Accept": accept} if data is None else {"Accept": accept, "Content-Type": MSGPACK_TYPE}
+        limit = aiohttp.ClientTimeout(total=self._timeout)
+        try:
+            # A redirect is not followed: signed statements go where the caller said, nowhere else.
+            async with self._session.request(
+                method, url, data=data, headers=headers, timeout=limit, allow_redirects=False
+            ) as response:
+                body = await response.read()
+                link = response.links.get("next")
+                following = link.get("url") if link is not None else None
+                return Answer(
+                    url=response.url,
+                    status=response.status,
+                    media_type=response.content_type,
+                    body=body,
+                    received_at=time.monotonic(),
+                    retry_after=_seconds(response.headers.get("Retry-After")),
+                    next=following if isinstance(following, URL) else None,
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotSent(_why(error)) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NoAnswer(_why(error)) from error
+
+
+def json_of(answer: Answer) -> dict[str, Any]:
+    """The JSON object of an answer; raises `UnexpectedAnswer` if there is none."""
+    try:
+        value = json.loads(answer.body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UnexpectedAnswer(f"{answer.url} does not answer as a ledger does; is the address right?")
+    return value
+
+
+def msgpack_of(answer: Answer) -> dict[str, Any] | None:
+    """The MessagePack map of an answer, or None if it holds none."""
+    try:
+        value = msgpack.unpackb(answer.body, strict_map_key=True)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def backoff() -> Iterator[float]:
+    """Seconds to wait before each further attempt: doubling, bounded, and jittered so that clients spread out."""
+    pause = BACKOFF_FIRST_SECONDS
+    while True:
+        yield random.uniform(0.5, 1.0) * pause
+        pause = min(2 * pause, BACKOFF_MAX_SECONDS)
+
+
+def _failure(answer: Answer) -> Refused | UnexpectedAnswer:
+    problem = answer.problem()
+    if problem is None:
+        return UnexpectedAnswer(f"{answer.url} answered {answer.status}, not as a ledger does; is the address right?")
+    try:
+        return refused(problem)
+    except ValueError as error:
+        return UnexpectedAnswer(f"{answer.url} answered a problem that can't be read: {error}")
+
+
+def _seconds(header: str | None) -> float:
+    # The other form of Retry-After, a date, is of the wall clock and not worth trusting ours for.
+    return float(header) if header is not None and header.isdecimal() else 0.0
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    cause = getattr(error, "os_error", None)
+    return (getattr(cause, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -1,0 +1,136 @@
+"""The command line, run as a program: exit statuses, what stands on stderr, and what never happens twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from wire_ledger import BOB, WireLedger, drop_applied, problem, serving
+
+from gesell import Peer
+
+
+async def gesell(home: Path, *words: str, url: str = "http://127.0.0.1:1") -> tuple[int, str, str]:
+    """Run `gesell` with a home of its own; returns exit status, stdout, stderr."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GESELL_", "XDG_"))}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gesell",
+        *words,
+        env={**kept, "HOME": str(home), "GESELL_URL": url},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def there_is(path: str | Path) -> bool:
+    return Path(path).exists()
+
+
+async def test_a_key_is_made_shown_and_never_overwritten(tmp_path: Path) -> None:
+    status, out, _ = await gesell(tmp_path, "key", "new", "--no-passphrase", "--json")
+    path = Path(json.loads(out)["path"])
+    assert status == 0
+    assert mode(path) == 0o600
+    assert path.is_relative_to(tmp_path)
+    assert (await gesell(tmp_path, "key", "show"))[1].strip() == Peer.load(path).did
+    status, _, err = await gesell(tmp_path, "key", "new", "--no-passphrase")
+    assert (status, "never overwritten" in err) == (1, True)
+
+
+async def test_a_key_without_a_passphrase_must_be_asked_for(tmp_path: Path) -> None:
+    status, _, err = await gesell(tmp_path, "key", "new")
+    assert status == 2
+    assert "--no-passphrase" in err
+    assert not there_is(tmp_path / ".config")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["balance"], 1, "can't be reached"),
+        (["pay", "bob"], 2, "--amount"),
+        (["pay", "bob", "1"], 1, "gesell key new"),
+        (["nonsense"], 2, "Unknown command"),
+        (["key", "show"], 1, "there is no key file"),
+    ],
+)
+async def test_failures_say_what_to_do(tmp_path: Path, words: list[str], status: int, says: str) -> None:
+    got, out, err = await gesell(tmp_path, *words)
+    assert got == status
+    assert says in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+async def test_a_refusal_is_told_in_money(tmp_path: Path) -> None:
+    ledger = WireLedger()
+    ledger.odd = [lambda *_: problem("insufficient-funds", 422, available="10", needed="50000")]
+    await gesell(tmp_path, "key", "new", "--no-passphrase")
+    async with serving(ledger) as url:
+        status, _, err = await gesell(tmp_path, "pay", BOB.did, "0.05", "--commons", ledger.commons.hex(), url=url)
+    assert status == 1
+    assert "0.00001 WRG to spend" in err
+    assert "Nothing was applied" in err
+
+
+async def test_an_unknown_outcome_is_kept_and_settled_without_paying_twice(tmp_path: Path) -> None:
+    ledger = WireLedger()
+    late = problem("unavailable", 503, retry_after=600)
+    ledger.odd = [drop_applied, lambda *_: late]
+    await gesell(tmp_path, "key", "new", "--no-passphrase")
+    async with serving(ledger) as url:
+        words = ("pay", BOB.did, "0.05", "--commons", ledger.commons.hex())
+        status, _, err = await gesell(tmp_path, *words, url=url)
+        assert status == 1
+        assert "not known whether" in err
+        kept = err.rsplit("gesell resend ", 1)[1].strip()
+        assert there_is(kept)
+        status, out, _ = await gesell(tmp_path, "resend", kept, url=url)
+    assert status == 0
+    assert "had been applied" in out
+    assert len(ledger.receipts) == 1
+    assert len(set(ledger.posts)) == 1
+    assert not there_is(kept)
+
+
+async def test_without_the_ledger_the_wallet_goes_on_and_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gesell import commands
+
+    monkeypatch.setitem(sys.modules, "gesell_ledger.commands", None)  # the import fails as if it were not there
+    assert commands.main(["serve", "--port", "1"]) == 1
+    assert "pip install 'gesell[ledger]'" in capsys.readouterr().err
+
+
+async def test_without_the_cli_extra_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gesell import commands
+
+    for name in [name for name in sys.modules if name.startswith("gesell.") and name.endswith("_commands")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cyclopts", None)
+    assert commands.main(["balance"]) == 1
+    assert capsys.readouterr().err == "The command needs cyclopts: pip install 'gesell[cli]'\n"
+
+
+def test_the_library_needs_nothing_of_the_command_line() -> None:
+    code = "import sys, gesell; print({'cyclopts', 'rich', 'asyncpg', 'gesell_ledger'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.strip() == "set()"
