@@ -1,0 +1,151 @@
+"""README and docs stay true: their snippets run, and what they name exists."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+
+from gesell import Client, Peer, default_policy
+from gesell_ledger import commands as ledger_commands
+from gesell_ledger.api.routes import ROUTES
+from gesell_protocol.refusals import CODES
+from gesell_protocol.statements import TYPES
+from tests.running import Service
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page.read_text()) if kind == language]
+
+
+PYTHON = [(page, text) for page in PAGES for text in blocks(page, "python")]
+
+
+@pytest.fixture
+async def commons(service: Service, folder: Path) -> AsyncIterator[str]:
+    """A commons with ada and bob, bob with 100 in hand, and bob's key file in the folder."""
+    ada, bob = Peer.new(), Peer.new()
+    bob.save(folder / "bob.key", passphrase=None)
+    async with Client(service.url, peer=ada) as client:
+        founded = await client.found(
+            name="Docs", currency="LIND", policy=replace(default_policy(scale=6), admission="open")
+        )
+        await client.join("ada")
+        await client.as_peer(bob).join("bob")
+        await client.issue(bob, "100")
+        yield founded
+
+
+def test_there_are_python_snippets_to_run() -> None:
+    assert len(PYTHON) >= 2
+
+
+@pytest.mark.parametrize(("page", "snippet"), PYTHON, ids=[f"{page.name}-{n}" for n, (page, _) in enumerate(PYTHON)])
+async def test_python_snippet_runs_as_it_is_written(
+    page: Path, snippet: str, service: Service, commons: str, folder: Path
+) -> None:
+    text = snippet.replace("http://127.0.0.1:8420", service.url).replace("…hex…", commons)
+    done = _run(f"import asyncio\nasync def main():\n{_indented(text)}\nasyncio.run(main())\n", folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip(), "a snippet shows what it does"
+
+
+def _run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _indented(text: str) -> str:
+    return "".join(f"    {line}" for line in text.splitlines(keepends=True))
+
+
+def test_shell_walk_of_the_readme_runs_as_it_is_written(folder: Path) -> None:
+    (walk,) = [text for text in blocks(ROOT / "README.md", "sh") if "gesell key new" in text]
+    service = Service(folder)
+    try:
+        done = _shell(walk, _environment(folder, service.start().url), folder)
+    finally:
+        service.end()
+    assert done.returncode == 0, done.stderr
+    assert "99.95 LIND" in done.stdout
+    assert "paid for answer" in done.stdout
+    assert "Thank you" in done.stdout
+
+
+def _shell(text: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    command = ["bash", "-euxc", text]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def _environment(folder: Path, url: str) -> dict[str, str]:
+    scripts = Path(sys.executable).parent
+    return {**os.environ, "GESELL_URL": url, "PATH": f"{scripts}:{os.environ['PATH']}", "HOME": str(folder)}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
+def test_curl_of_the_docs_answers(service: Service, commons: str, folder: Path) -> None:
+    (text,) = blocks(ROOT / "docs" / "app-developer.md", "sh")
+    done = _shell(text, {**_environment(folder, service.url), "GESELL_COMMONS": commons}, folder)
+    assert '"clock_speed":1' in done.stdout, done.stderr
+    assert '"asset_code":"LIND"' in done.stdout
+
+
+def test_spec_names_every_refusal_code_with_its_status() -> None:
+    section = (ROOT / "protocol" / "SPEC.md").read_text().split("### 7.4 Refusals")[1].split("## 8.")[0]
+    named = {code: int(status) for code, status in re.findall(r"`([a-z-]+)` (\d{3})", section)}
+    assert named == {code: status for code, (status, _) in CODES.items()}
+
+
+def test_spec_names_every_statement_type_that_is_taken() -> None:
+    spec = (ROOT / "protocol" / "SPEC.md").read_text()
+    assert all(f"| `{kind}` |" in spec for kind in TYPES)
+
+
+def test_spec_names_every_path_that_is_served() -> None:
+    spec = (ROOT / "protocol" / "SPEC.md").read_text()
+    names = {"{member}": "{m}"}
+    for route in ROUTES:
+        path = route.path.removeprefix("/v1").replace("/commons/{commons}/", "…/") or "/"
+        for ours, theirs in names.items():
+            path = path.replace(ours, theirs)
+        if path.endswith("/{m}"):
+            path = path.replace("{m}", "{did or handle}")
+        assert path in spec, f"{route.path} is served and SPEC.md does not name it"
+
+
+def test_operator_page_names_only_options_that_exist() -> None:
+    page = (ROOT / "docs" / "operator.md").read_text()
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
+    known = {"--pace", "--url"}  # of `gesell replay`
+    for command in (ledger_commands.serve, ledger_commands.db_migrate, ledger_commands.db_check):
+        known |= {"--" + name.strip("_").replace("_", "-") for name in inspect.signature(command).parameters}
+    assert named <= known, named - known
+
+
+def test_docs_name_only_commands_that_exist() -> None:
+    from gesell.commands import join_others
+    from gesell.wallet_commands import app
+
+    join_others(app)
+    for page in PAGES:
+        for words in re.findall(r"`(?:gesell) ([a-z]+)[ `]", page.read_text()):
+            assert _has(app, words), f"{page.name} names gesell {words}"
+
+
+def _has(app: App, name: str) -> bool:
+    return name in app
