@@ -118,7 +118,7 @@ def db_migrate(*, database: str | None = None, data: Path | None = None) -> None
         applied = _run(_migrate(database, data))
     except (Fault, PostgresFault) as fault:
         _fail(fault)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         _fail(fault_of(error))
     print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
     if database is not None:
@@ -151,7 +151,7 @@ def db_check(
         reports = _run(_check(database, data))
     except (Fault, PostgresFault) as fault:
         _fail(fault)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         _fail(fault_of(error))
     if json_:
         print(json.dumps([report.fields() for report in reports]))

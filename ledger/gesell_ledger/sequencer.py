@@ -47,6 +47,10 @@ RETRY_SECONDS: Final = 20.0
 #: How many peers and keys the warm books of all commons together may remember: about 1 KB each.
 WARM_MAX: Final = 40_000
 
+_SAME_BEGINNING: Final = Refusal(
+    code="unknown-commons", detail="this ledger has a commons whose name begins the same; found yours with another id"
+)
+
 log = structlog.get_logger("gesell.sequencer")
 
 
@@ -190,18 +194,25 @@ class Sequencer:
         """One transaction: lock, load, decide, store, commit."""
         with self._metrics.batch_seconds.time():
             async with self._pool.acquire() as connection, connection.transaction():
-                transaction = Batch(connection, commons, self._timelines)
+                # Taken out, and put back only after the commit: a batch that fails leaves nothing behind.
+                transaction = Batch(connection, commons, self._timelines, self._warm.pop(commons, None))
                 books = await transaction.lock()
-                await transaction.load(books, needs_of(batch))
-                before = dict(books.accounts)
-                outcomes = await self._decide_all(books, batch)
-                accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
-                memos = _memos(batch, outcomes)
-                await transaction.store(books, accepted, before, memos)
+                outcomes = await self._decide_in(transaction, books, batch) if books is not None else []
+        if books is None:
+            return [_SAME_BEGINNING] * len(batch)
         self._keep_warm(commons, transaction.leave_warm(books))
         self._metrics.batch_statements.observe(len(batch))
         self._count(outcomes)
         return _answers_of(books, outcomes)
+
+    async def _decide_in(self, transaction: Batch, books: Books, batch: Sequence[Submission]) -> list[Outcome]:
+        """Load, decide and store within a transaction that holds the lock."""
+        await transaction.load(books, needs_of(batch))
+        before = dict(books.accounts)
+        outcomes = await self._decide_all(books, batch)
+        accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+        await transaction.store(books, accepted, before, _memos(batch, outcomes))
+        return outcomes
 
     def _keep_warm(self, commons: bytes, warm: Warm) -> None:
         """Remember the books for the next batch, within a bound on all that is remembered."""

@@ -59,10 +59,16 @@ def problem(refusal: Refusal) -> Json:
         "type": f"urn:gesell:problem:{refusal.code}",
         "title": title,
         "status": status,
-        "detail": refusal.detail[:DETAIL_MAX_CHARS],
+        "detail": _quotable(refusal.detail),
         "code": refusal.code,
         **refusal.fields,
     }
+
+
+def _quotable(detail: str) -> str:
+    """A sentence that may quote what a stranger sent: short, and nothing in it that a terminal would obey."""
+    short = detail[:DETAIL_MAX_CHARS]
+    return short if short.isprintable() else "".join(char if char.isprintable() else "?" for char in short)
 
 
 def problem_json(refusal: Refusal) -> Json:

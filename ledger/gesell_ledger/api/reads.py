@@ -179,29 +179,22 @@ async def get_balances(request: web.Request) -> web.Response:
     tick = commons.tick_of(at_ms)
     if tick > commons.tick_of(now) + TICKS_AHEAD_MAX:
         raise Refused("limit-exceeded", f"at most {TICKS_AHEAD_MAX} ticks ahead")
-    holding, seq = await _holding(request, commons, member.peer, at_ms, now)
+    holding, seq = await _holding(request, commons, member.peer, at_ms)
     limit = commons.timeline.policy_at(tick).credit_limit
     shown = present(holding, commons, tick=tick, credit_limit=limit)
     return _json({"items": [answers.balance_json(commons, shown)], "at": at_ms, "tick": tick, "seq": seq})
 
 
-async def _holding(request: web.Request, commons: Commons, peer: bytes, at_ms: int, now: int) -> tuple[Holding, int]:
+async def _holding(request: web.Request, commons: Commons, peer: bytes, at_ms: int) -> tuple[Holding, int]:
     """The account as of the last entry at or before `at_ms`, and that entry's seq."""
     reader = request.app[READER]
-    account = await _account(request, commons, peer)
-    if at_ms >= commons.at_ms:
-        return (account.holding if account is not None else Holding()), commons.seq
-    if account is None:
-        account = Account(-1, peer, commons.currency.code, Holding())
-    found = await reader.load_account_at(commons, account, at_ms)
+    account, seq, last_ms = await reader.load_account_now(commons, peer)
+    if at_ms >= last_ms:
+        return (account.holding if account is not None else Holding()), seq
+    found = await reader.load_account_at(commons, account or Account(-1, peer, "", Holding()), at_ms)
     if found is None:
         raise Refused("not-found", "the commons was not founded by then")
     return found[0], found[1]
-
-
-async def _account(request: web.Request, commons: Commons, holder: Holder) -> Account | None:
-    found = await request.app[READER].load_accounts(commons.id, [holder], commons.currency.code)
-    return found.get(holder)
 
 
 async def get_postings(request: web.Request) -> web.Response:
@@ -214,7 +207,7 @@ async def get_postings(request: web.Request) -> web.Response:
     if request.query.get("asset", commons.currency.code) != commons.currency.code:
         raise Refused("not-found", "the member has no account in this asset")
     limit = _limit(request)
-    account = await _account(request, commons, member.peer)
+    account, _, _ = await request.app[READER].load_account_now(commons, member.peer)
     lines: list[Line] = []
     if account is not None:
         lines = await request.app[READER].list_postings(

@@ -27,6 +27,7 @@ import asyncpg
 from gesell_ledger.core.books import AccountName, Books, Commons, Entry
 from gesell_ledger.core.decide import Accepted, Submission, decide
 from gesell_ledger.storage import rows
+from gesell_ledger.storage.faults import not_an_address
 from gesell_ledger.storage.postgres import SETTINGS
 from gesell_ledger.storage.queries import queries
 from gesell_protocol.demurrage import INFLOW_REASONS, Holding, melt, melt_by_the_letter, receive
@@ -103,9 +104,12 @@ class Report:
 async def audit(dsn: str, *, progress: Callable[[str, int, int], None] | None = None) -> list[Report]:
     """Check every commons of a database; `progress` is told name, entries done and entries in all.
 
-    Raises what `asyncpg` raises when the database can't be read.
+    Raises `DatabaseUnfit` for a DSN that is none, and what `asyncpg` raises when the database can't be read.
     """
-    connection = await asyncpg.connect(dsn, timeout=15, server_settings=SETTINGS)
+    try:
+        connection = await asyncpg.connect(dsn, timeout=15, server_settings=SETTINGS)
+    except ValueError as error:
+        raise not_an_address(error) from None
     try:
         # A snapshot, so that a service at work can't make entries and accounts disagree. No other read needs one.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -280,7 +284,8 @@ class _Check:
                 melted[posting.holder, posting.asset] -= posting.amount
         touched = {(p.holder, p.asset) for p in entry.postings if isinstance(p.holder, bytes)}
         for name in sorted(touched, key=str):
-            before = self._eager.get(name, Holding())
+            # Nothing melts of an account before its first posting: the ticks since 1970 need no charging.
+            before = self._eager.get(name) or Holding(tick=tick)
             after = melt_by_the_letter(before, commons.timeline, tick)
             fee = before.balance - after.balance
             if melted[name] != fee:
@@ -344,18 +349,18 @@ class _Check:
             report.find(f"{who} holds {holding.balance}, its postings sum to {self._running[name]}")
         if isinstance(name[0], bytes):
             tick = commons.tick_of(commons.at_ms)
-            eager = self._eager.get(name, Holding())
+            eager = self._eager.get(name) or Holding(tick=tick)
             lazy = melt(holding, commons.timeline, tick).balance
             if lazy != melt_by_the_letter(eager, commons.timeline, tick).balance:
                 report.find(f"{who}: lazy melt is not eager melt")
 
     async def _check_members(self, report: Report) -> None:
         members = await self._connection.fetch(_AUDIT["list_members"], self._commons_id)
-        stored = {row["peer"]: rows.read_member(tuple(row)) for row in members}
+        stored = {row["peer"]: _readable(rows.read_member, row) for row in members}
         for peer in _differing(stored, self._books.members):
             report.find(f"the member {peer.hex()} is not what the entries make it")
         keys = await self._connection.fetch(_AUDIT["list_keys"], self._commons_id)
-        for key in _differing({row["key"]: rows.read_key(row) for row in keys}, self._books.keys):
+        for key in _differing({row["key"]: _readable(rows.read_key, row) for row in keys}, self._books.keys):
             report.find(f"the key {key.hex()} is not what the entries make it")
 
     async def _check_policies(self, report: Report, *, counted: int) -> None:
@@ -370,10 +375,11 @@ class _Check:
 
     async def _check_shares(self, report: Report) -> None:
         found = await self._connection.fetch(_AUDIT["list_shares"], self._commons_id)
-        stored = {share.id: share for share in map(rows.read_share, map(tuple, found))}
+        stored = {row["id"].bytes: _readable(rows.read_share, row) for row in found}
         for name in _differing(stored, self._books.shares):
-            share = self._books.shares.get(name) or stored[name]
-            report.find(f"the share of entry {share.seq} is not what the entries make it")
+            made = self._books.shares.get(name)
+            of = f"entry {made.seq}" if made is not None else f"no entry ({name.hex()})"
+            report.find(f"the share of {of} is not what the entries make it")
 
 
 _K = TypeVar("_K", bytes, int)
@@ -382,6 +388,14 @@ _K = TypeVar("_K", bytes, int)
 def _differing(stored: Mapping[_K, object], made: Mapping[_K, object]) -> list[_K]:
     """The names under which two maps do not hold the same, ascending."""
     return sorted(name for name in stored.keys() | made.keys() if stored.get(name) != made.get(name))
+
+
+def _readable(read: Callable[[tuple[Any, ...]], object], row: rows.Row) -> object:
+    """A row as `read` understands it; one that it can't read is like no other."""
+    try:
+        return read(tuple(row))
+    except _UNREADABLE:
+        return object()
 
 
 def _listed(postings: Iterable[Posting]) -> str:

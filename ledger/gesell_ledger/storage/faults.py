@@ -44,8 +44,17 @@ def fault_of(error: BaseException) -> Fault:
     return DatabaseLost(f"the database can't be reached: {text}. Check --database and that the server runs.")
 
 
+def not_an_address(error: ValueError) -> DatabaseUnfit:
+    """What an operator is told of a DSN that asyncpg can't read; it raises all sorts of `ValueError` then."""
+    return DatabaseUnfit(f"--database is no address of a PostgreSQL ({error}): say postgresql://ROLE@HOST:PORT/NAME")
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether trying again can help. The outcome of a commit that failed so is unknown."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        # Two services found the same commons at once: the second try finds what the other stored. No other row is
+        # inserted without its commons' lock. A distributed table's names end in the number of the shard.
+        return (error.constraint_name or "").startswith("commons_pkey")
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state.startswith(_TRANSIENT)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from gesell_ledger.storage.faults import DatabaseUnfit
+from gesell_ledger.storage.faults import DatabaseUnfit, not_an_address
 from gesell_ledger.storage.queries import migrations
 
 #: The role that the service works as: it can log in, and may add history but not change it.
@@ -23,7 +23,10 @@ async def migrate(dsn: str) -> list[str]:
     create schemas and, the first time, roles. Running it again applies nothing. Raises `DatabaseUnfit` for a schema
     that is newer than this program, and what asyncpg raises.
     """
-    connection = await asyncpg.connect(dsn, timeout=15, server_settings={"application_name": "gesell db migrate"})
+    try:
+        connection = await asyncpg.connect(dsn, timeout=15, server_settings={"application_name": "gesell db migrate"})
+    except ValueError as error:
+        raise not_an_address(error) from None
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await _make_role(connection)

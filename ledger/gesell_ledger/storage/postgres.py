@@ -159,15 +159,16 @@ class Batch:
         self._accounts = 0
         self._policies = 0
 
-    async def lock(self) -> Books:
+    async def lock(self) -> Books | None:
         """Take the lock of the commons' head; returns Books that hold what is known without asking again: the head
-        at least, nothing before `found`.
+        at least, nothing before `found`. None where the rows belong to another commons: 8 bytes name the rows and 16
+        the commons, and whoever searches long enough finds two that begin the same.
         """
         head = await self._connection.fetchrow(_SEQUENCE["lock_commons"], self._commons_id)
-        # 8 bytes name the rows, 16 the commons: whoever finds a second commons with the same 8 gets no rows of the
-        # first, and a `found` of it fails on the primary key.
-        if head is None or head["hash"] != self._commons:
+        if head is None:
             return Books()
+        if head["hash"] != self._commons:
+            return None
         self._accounts, self._policies = head["accounts"], head["policies"]
         warm = self._warm
         if warm is not None and warm.books.commons is not None and warm.books.commons.seq == head["seq"]:

@@ -96,6 +96,16 @@ class Reader:
         found = await self._pool.fetch(_READING["load_accounts"], rows.key_of(commons), names, asset)
         return {account.holder: account for account in map(_read_account, found)}
 
+    async def load_account_now(self, commons: Commons, holder: Holder) -> tuple[Account | None, int, int]:
+        """A holder's currency account, and the seq and time of the entry after which it stands so."""
+        name = rows.holder_bytes(holder)
+        row = await self._pool.fetchrow(
+            _READING["load_account_now"], rows.key_of(commons.id), name, commons.currency.code
+        )
+        assert row is not None
+        seq, at_ms, *account = tuple(row)
+        return None if account[0] is None else _read_account(account), seq, at_ms
+
     async def load_account_at(self, commons: Commons, account: Account, at_ms: int) -> tuple[Holding, int, int] | None:
         """An account as it stood after the last entry at or before a moment: its holding, that entry's seq and time.
 

@@ -49,6 +49,13 @@ SELECT number, holder, asset, balance, escrow, tick, inflows
 FROM gesell.account
 WHERE commons_id = $1 AND holder = ANY($2::bytea[]) AND asset = $3;
 
+-- name: load_account_now
+-- One account together with the head of its commons, so that both are of the same moment.
+SELECT c.seq, c.at_ms, a.number, a.holder, a.asset, a.balance, a.escrow, a.tick, a.inflows
+FROM gesell.commons c
+LEFT JOIN gesell.account a ON a.commons_id = c.commons_id AND a.holder = $2 AND a.asset = $3
+WHERE c.commons_id = $1;
+
 -- name: load_entry_at
 -- The last entry at or before a moment.
 SELECT seq, at_ms
