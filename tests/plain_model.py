@@ -261,6 +261,7 @@ class _Key:
 class _Entry:
     type: str
     by: bytes
+    has_memo: bool
     body_bytes: bytes
     accepted: Accepted
 
@@ -269,6 +270,7 @@ class _Entry:
 class _Share:
     each: int
     unpaid: set[bytes]
+    paid_through: bytes = b""  # parts are paid in ascending order of peer, over all payouts of the share
 
 
 def _nothing_more(seq: int) -> None:
@@ -402,6 +404,9 @@ class PlainCommons:
                 raise _No("not-authorised")
             return
         if not self._has_signed(by, signers):
+            raise _No("not-authorised")
+        # A key that one peer added is no peer of its own: it has no keys, and can only be told so when it joins.
+        if kind != "join" and self.key_owner.get(by, by) != by:
             raise _No("not-authorised")
         if kind in STEWARD_TYPES and not self._is_for_the_stewards(by, signers):
             raise _No("not-authorised")
@@ -557,7 +562,8 @@ class PlainCommons:
         earliest = max(tick + self.policy(tick)["notice_ticks"], tick + 1)
         if from_tick < earliest:
             raise _No("limit-exceeded", limit=earliest)
-        if sum(1 for p in self.policies if p[0] > tick) >= HIGHEST_WAITING_POLICIES:
+        # Of equal from_ticks only the latest will ever be in force, so only that one waits.
+        if len({p[0] for p in timeline if p[0] > tick}) > HIGHEST_WAITING_POLICIES:
             raise _No("limit-exceeded", limit=HIGHEST_WAITING_POLICIES)
 
         def effect(seq: int) -> None:
@@ -583,6 +589,8 @@ class PlainCommons:
             raise _No("not-found")
         if entry.by != body["by"] and not self._is_for_the_stewards(body["by"], signers):
             raise _No("not-authorised")
+        if not entry.has_memo:
+            raise _No("wrong-state")
         return _Plan()
 
     def _member_spoken_of(self, peer: bytes) -> _Member:
@@ -621,9 +629,7 @@ class PlainCommons:
         legs = body["legs"]
         self._check_receivers([to for to, _ in legs])
         total = sum(amount for _, amount in legs)
-        own = [["grant", "pool", self.code, -total]] + [
-            ["grant", to, self.code, amount] for to, amount in legs
-        ]
+        own = [["grant", "pool", self.code, -total]] + [["grant", to, self.code, amount] for to, amount in legs]
         return _Plan(own, payer="pool", needed=total)
 
     def _plan_share(self, body: Body, at: int) -> _Plan:
@@ -670,7 +676,7 @@ class PlainCommons:
         share, members = self.shares.get(body["share"]), body["members"]
         if share is None:
             raise _No("not-found")
-        if not set(members) <= share.unpaid:
+        if not set(members) <= share.unpaid or members[0] <= share.paid_through:
             raise _No("wrong-state")
         own: list[Posting] = [["share", "escrow", self.code, -share.each * len(members)]]
         for peer in members:
@@ -679,6 +685,7 @@ class PlainCommons:
 
         def effect(seq: int) -> None:
             share.unpaid -= set(members)
+            share.paid_through = members[-1]
 
         return _Plan(own, effect=effect)
 
@@ -727,9 +734,7 @@ class PlainCommons:
         if available < plan.needed:
             raise _No("insufficient-funds", available=available, needed=plan.needed)
 
-    def _accept(
-        self, body: Body, body_bytes: bytes, at: int, plan: _Plan, postings: list[Posting]
-    ) -> Accepted:
+    def _accept(self, body: Body, body_bytes: bytes, at: int, plan: _Plan, postings: list[Posting]) -> Accepted:
         if sum(p[3] for p in postings) != 0:
             raise AssertionError("an entry's postings must sum to zero")
         self._end_ticks_before(self.tick(at))
@@ -738,7 +743,7 @@ class PlainCommons:
             self._book(posting, at)
         plan.effect(self.seq)
         accepted = Accepted(self.seq, at, postings)
-        self.entries[body["id"]] = _Entry(body["type"], body["by"], body_bytes, accepted)
+        self.entries[body["id"]] = _Entry(body["type"], body["by"], "memo" in body, body_bytes, accepted)
         return accepted
 
     def _end_ticks_before(self, tick: int) -> None:
@@ -796,9 +801,7 @@ class PlainLedger:
         self.ledger_key = ledger_key
         self.commons: dict[bytes, PlainCommons] = {}
 
-    def submit(
-        self, body: Body, signers: set[bytes], now_ms: int, *, body_bytes: bytes
-    ) -> Accepted | Refused:
+    def submit(self, body: Body, signers: set[bytes], now_ms: int, *, body_bytes: bytes) -> Accepted | Refused:
         """Take one statement in.
 
         `body` is the decoded map of §3 (peers and ids bytes, amounts int), `signers` the keys whose

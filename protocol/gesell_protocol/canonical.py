@@ -11,6 +11,7 @@ refuses what it would let pass. Knows nothing of what the values mean.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -52,8 +53,12 @@ def unpack(data: bytes) -> Value:
 
     Cost is bounded by the length of `data` and rule 4. Arrays come back as lists, maps as dicts.
     """
+    if len(_LONG_ARRAY.findall(data)) > _ARRAYS_UNSEEN:
+        _check_nesting(data)
+    # An item takes a byte at least, so that a short text can't claim many of them.
+    most = min(MAX_ITEMS, len(data))
     try:
-        value = msgpack.unpackb(data, strict_map_key=True, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
+        value = msgpack.unpackb(data, strict_map_key=True, max_array_len=most, max_map_len=most)
     except (ValueError, TypeError, RecursionError) as error:  # msgpack's own errors derive from ValueError
         raise NotCanonical(f"not MessagePack of the canonical kind: {error or type(error).__name__}") from None
     _check(value, 1)
@@ -64,6 +69,46 @@ def unpack(data: bytes) -> Value:
 
 #: Types that need no second look; asked first, because most items of most statements are of them.
 _PLAIN: Final = frozenset({bytes, str, bool})
+
+
+#: msgpack makes room for what an array's header claims before it has seen the items, and lets 1,024 of them nest: a
+#: body of 3 KiB would cost 8 MiB and 10 ms. Where so many bytes look like long arrays, nesting is checked first.
+_ARRAYS_UNSEEN: Final = 16
+_LONG_ARRAY: Final = re.compile(rb"\xdc[\x00-\x04]|\xdd\x00\x00[\x00-\x04]")
+#: code → bytes of the length that follows it, or bytes of its value, or bytes of its count and items for each
+_SIZED: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_FIXED: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8, 0xC0: 0, 0xC2: 0, 0xC3: 0}
+_COUNTED: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+
+
+def _check_nesting(data: bytes) -> None:
+    """Walk over the headers and refuse what is nested too deep; what else is wrong is left to msgpack."""
+    at, waiting = 0, [1]
+    while at < len(data) and waiting:
+        code = data[at]
+        at += 1
+        waiting[-1] -= 1
+        items = 0
+        if 0x80 <= code <= 0x9F:
+            items = (code & 0x0F) * (2 if code < 0x90 else 1)
+        elif code in _COUNTED:
+            size, each = _COUNTED[code]
+            items = int.from_bytes(data[at : at + size], "big") * each
+            at += size
+        elif code in _SIZED:
+            at += _SIZED[code] + int.from_bytes(data[at : at + _SIZED[code]], "big")
+        elif 0xA0 <= code <= 0xBF:
+            at += code & 0x1F
+        elif 0x80 < code < 0xE0:
+            if code not in _FIXED:
+                raise NotCanonical("a float or an extension")
+            at += _FIXED[code]
+        if items:
+            waiting.append(items)
+            if len(waiting) > MAX_DEPTH + 1:
+                raise NotCanonical(f"nested more than {MAX_DEPTH} deep")
+        while waiting and waiting[-1] == 0:
+            waiting.pop()
 
 
 def _check(value: object, depth: int) -> None:
@@ -100,19 +145,25 @@ def _ordered(value: object, depth: int) -> object:
     """The same value with its map keys in order; refuses what has no canonical form."""
     if isinstance(value, Mapping):
         _check_size(value, depth)
-        if not all(type(key) is str for key in value):
-            raise NotCanonical("a map key is not a str")
+        for key in value:
+            if type(key) is not str:
+                raise NotCanonical("a map key is not a str")
+            _check_text(key)
         return {key: _ordered(value[key], depth + 1) for key in sorted(value)}
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+    if isinstance(value, (list, tuple)):
         _check_size(value, depth)
         return [_ordered(item, depth + 1) for item in value]
     _check(value, depth)
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise NotCanonical("a str is not valid Unicode") from None
+        _check_text(value)
     return value
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise NotCanonical("a str is not valid Unicode") from None
 
 
 def _check_size(value: Mapping[Any, Any] | Sequence[Any], depth: int) -> None:

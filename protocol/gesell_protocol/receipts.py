@@ -13,7 +13,7 @@ from typing import Any
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.log import Posting, leaf_data, leaf_hash
 from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
-from gesell_protocol.statements import Grant, Issue, Leg, Pay, Retire, Share, Statement
+from gesell_protocol.statements import Grant, Issue, Leave, Leg, Pay, Retire, Share, Statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Receipt:
 def read_receipt(fields: Mapping[str, Any]) -> Receipt:
     """Make a `Receipt` of a decoded MessagePack map; raises `ValueError` for anything that is none."""
     try:
-        postings = tuple(Posting(*posting) for posting in fields["postings"])
+        postings = tuple(_read_posting(posting) for posting in _listed(fields["postings"]))
         return Receipt(
             commons=_typed(fields, "commons", bytes),
             seq=_typed(fields, "seq", int),
@@ -56,6 +56,22 @@ def read_receipt(fields: Mapping[str, Any]) -> Receipt:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a receipt: {error!r}") from None
+
+
+def _listed(value: object) -> Sequence[object]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("not a receipt: postings are a list")
+    return value
+
+
+def _read_posting(value: object) -> Posting:
+    """Types are checked here, so that no float or odd thing that packs alike gets as far as being compared."""
+    if not isinstance(value, (list, tuple)) or len(value) != 4:
+        raise ValueError("not a receipt: a posting is [reason, holder, asset, amount]")
+    reason, holder, asset, amount = value
+    if type(reason) is not str or type(holder) not in (bytes, str) or type(asset) is not str or type(amount) is not int:
+        raise ValueError("not a receipt: a posting is [str, bin or str, str, int]")
+    return Posting(reason, holder, asset, amount)
 
 
 def _typed(fields: Mapping[str, Any], name: str, kind: type) -> Any:
@@ -113,7 +129,7 @@ def _check_melt(postings: Sequence[Posting]) -> None:
 def signed_postings(statement: Statement, own: Sequence[Posting]) -> list[tuple[str, Holder, int]] | None:
     """The (reason, holder, amount) lines that a money statement fixes by itself; [] for one that moves nothing.
 
-    None where the amounts depend on the books (`leave`, `payout`). Under `balancing` the amount is the receipt's,
+    None for what only the ledger says (`sweep`, `payout`). Under `balancing` the amount is the receipt's,
     held between 1 and what was signed.
     """
     match statement:
@@ -131,7 +147,10 @@ def signed_postings(statement: Statement, own: Sequence[Posting]) -> list[tuple[
             return _move("grant", POOL, legs)
         case Share():
             return _share(statement, own)
-        case _ if statement.type in ("leave", "sweep", "payout"):
+        case Leave():
+            left = own[-1].amount if own else 0
+            return [("leave", statement.by, -left), ("leave", POOL, left)] if left > 0 else []
+        case _ if statement.type in ("sweep", "payout"):
             return None
     return []
 

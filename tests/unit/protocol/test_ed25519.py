@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from gesell_protocol import ed25519
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gesell_protocol import ed25519
 
 VECTORS = Path(__file__).parents[3] / "protocol" / "vectors"
 CASES: list[dict[str, Any]] = json.loads((VECTORS / "ed25519.json").read_text(encoding="utf-8"))
@@ -52,9 +53,7 @@ def _holds(key: bytes, message: bytes, signature: bytes) -> bool:
 
 # --- the cheap checks of SPEC §2, for libraries that leave them out -----------------------------------------
 
-ORDER_8 = int.from_bytes(
-    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
-)
+ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
 SMALL_ORDER_YS = {0, 1, P - 1, ORDER_8, P - ORDER_8}
 
 

@@ -1,0 +1,220 @@
+"""What an operator can say to `serve`: every range at its edges, and that the demo clock stays in demos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gesell_ledger import commands
+from gesell_ledger.keyfile import KeyFault, read_passphrase
+from gesell_ledger.settings import Settings, SettingsFault, default_data, parse_moment
+from gesell_ledger.storage.faults import Fault
+
+PLACE = Path("data")
+
+
+def settings(**said: Any) -> Settings:
+    return Settings(data=PLACE, key_file=PLACE / "ledger.key", **said)
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"port": -1}, "--port"),
+        ({"port": 65_536}, "--port"),
+        ({"min_tick_seconds": 0}, "--min-tick-seconds"),
+        ({"min_tick_seconds": 31_536_001}, "--min-tick-seconds"),
+        ({"sweep_ticks": 0}, "--sweep-ticks"),
+        ({"sweep_ticks": 10_001}, "--sweep-ticks"),
+        ({"demo": True, "clock_speed": 0}, "--clock-speed"),
+        ({"demo": True, "clock_speed": 10_000_001}, "--clock-speed"),
+        ({"demo": True, "clock_start_ms": -1}, "--clock-start"),
+    ],
+)
+def test_what_lies_outside_its_range_is_refused_by_name(said: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsFault, match=named):
+        settings(**said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"port": 0},
+        {"port": 65_535},
+        {"min_tick_seconds": 1},
+        {"min_tick_seconds": 31_536_000},
+        {"sweep_ticks": 1},
+        {"sweep_ticks": 10_000},
+        {"demo": True, "clock_speed": 10_000_000, "clock_start_ms": 0},
+    ],
+)
+def test_what_lies_at_the_edge_of_its_range_is_taken(said: dict[str, Any]) -> None:
+    made = settings(**said)
+    assert {name: getattr(made, name) for name in said} == said
+
+
+@pytest.mark.parametrize("said", [{"clock_start_ms": 0}, {"clock_speed": 2}, {"clock_start_ms": 5, "clock_speed": 60}])
+def test_the_demo_clock_is_never_there_without_demo(said: dict[str, int]) -> None:
+    with pytest.raises(SettingsFault, match="say --demo too"):
+        settings(**said)
+    assert settings(demo=True, **said).demo
+
+
+def test_nothing_said_means_the_safe_thing() -> None:
+    made = settings()
+    assert (made.host, made.port, made.min_tick_seconds) == ("127.0.0.1", 8420, 3_600)
+    assert [made.demo, made.accept_clock, made.unsafe_durability] == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2020-01-25T19:00:00Z", 1_579_978_800_000),
+        ("2020-01-25T19:00:00", 1_579_978_800_000),
+        ("2020-01-25T20:00:00+01:00", 1_579_978_800_000),
+        ("2020-01-25", 1_579_910_400_000),
+        ("2020-01-25T19:00:00.1239Z", 1_579_978_800_123),
+        ("1969-12-31T23:59:59.9999Z", -1),
+    ],
+)
+def test_a_moment_is_read_in_utc_and_rounded_down(text: str, moment: int) -> None:
+    assert parse_moment(text) == moment
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2020-13-01", "25.1.2020", "1579978800"])
+def test_a_moment_that_is_none_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(SettingsFault, match="like 2020-01-25T19:00:00Z"):
+        parse_moment(text)
+
+
+def test_data_lies_in_a_system_folder_for_root_and_in_the_users_own_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_data().parts[-2:] == ("lib", "gesell")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert default_data() == tmp_path / "gesell"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_data() == tmp_path / ".local" / "share" / "gesell"
+
+
+# ── The passphrase ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("content", "passphrase"),
+    [(b"open sesame", b"open sesame"), (b"open sesame\n", b"open sesame"), (b" two \r\nlines\n", b" two ")],
+)
+def test_a_passphrase_is_the_first_line_of_its_file(tmp_path: Path, content: bytes, passphrase: bytes) -> None:
+    file = tmp_path / "passphrase"
+    file.write_bytes(content)
+    assert read_passphrase(file, environment="another") == passphrase
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\nlate"])
+def test_a_passphrase_file_that_says_nothing_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "passphrase"
+    file.write_bytes(content)
+    with pytest.raises(KeyFault, match="no passphrase in its first line"):
+        read_passphrase(file, environment="")
+
+
+def test_a_passphrase_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyFault, match="can't be read"):
+        read_passphrase(tmp_path / "nowhere", environment="")
+
+
+def test_without_a_file_the_environment_says_the_passphrase() -> None:
+    assert read_passphrase(None, environment="öffne dich") == "öffne dich".encode()
+    assert read_passphrase(None, environment="") is None
+
+
+# ── From the command line ────────────────────────────────────────────────────────────────────────────────────────
+
+Serve = Callable[..., Settings]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """`gesell serve` up to the point where a service would start; gives the settings that it would start with."""
+    taken: list[Settings] = []
+
+    async def start(made: Settings) -> None:
+        taken.append(made)
+
+    monkeypatch.setattr("gesell_ledger.commands.service.serve", start)
+    monkeypatch.setattr("gesell_ledger.commands.service.configure_logs", lambda: None)
+
+    def call(*arguments: str) -> Settings:
+        taken.clear()
+        commands.app(["serve", *arguments], result_action="return_value")
+        return taken[0]
+
+    return call
+
+
+def test_serve_takes_its_settings_from_the_command_line(serve: Serve, tmp_path: Path) -> None:
+    made = serve("--data", str(tmp_path), "--port", "0", "--demo", "--clock-start", "2020-01-25", "--clock-speed", "60")
+    assert made == Settings(
+        data=tmp_path,
+        key_file=tmp_path / "ledger.key",
+        port=0,
+        demo=True,
+        clock_start_ms=1_579_910_400_000,
+        clock_speed=60,
+    )
+
+
+def test_serve_takes_the_passphrase_out_of_the_environment(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GESELL_KEY_PASSPHRASE", "open sesame")
+    assert serve("--data", str(tmp_path)).key_passphrase == b"open sesame"
+    assert "GESELL_KEY_PASSPHRASE" not in os.environ  # what the service starts does not inherit it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--clock-speed", "60"], "say --demo too"),
+        (["--clock-start", "2020-01-25"], "say --demo too"),
+        (["--demo", "--clock-start", "noon"], "'noon' is not an ISO 8601 moment"),
+        (["--port", "70000"], "--port is from 0 to 65535"),
+        (["--key-passphrase-file", "nowhere-at-all"], "passphrase file nowhere-at-all can't be read"),
+    ],
+)
+def test_serve_says_one_line_about_a_setting_it_can_not_take(
+    serve: Serve, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        serve("--data", "unused", *arguments)
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (1, "")
+    assert err.startswith("gesell: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_every_setting_is_reached_from_the_command_line(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "pass").write_text("word\n")
+    made = serve(
+        *("--host", "::1", "--port", "1", "--data", str(tmp_path), "--database", "postgresql://x@/y"),
+        *("--key", str(tmp_path / "key"), "--key-passphrase-file", str(tmp_path / "pass"), "--min-tick-seconds", "2"),
+        *("--sweep-ticks", "3", "--demo", "--clock-start", "1970-01-01T00:00:01Z", "--clock-speed", "4"),
+        *("--accept-clock", "--unsafe-durability"),
+    )
+    plain = settings()
+    same = [name for name in Settings.__dataclass_fields__ if getattr(made, name) == getattr(plain, name)]
+    assert same == []
+
+
+def test_a_fault_of_the_settings_is_a_fault() -> None:
+    assert issubclass(SettingsFault, Fault)
+    assert issubclass(KeyFault, Fault)
