@@ -18,6 +18,7 @@ import asyncpg
 import structlog
 from aiohttp import web
 
+from gesell_ledger.api.connections import make_runner
 from gesell_ledger.api.routes import make_app
 from gesell_ledger.clock import Clock, DemoClock, LedgerClock
 from gesell_ledger.housekeeper import Housekeeper
@@ -144,7 +145,7 @@ async def _run(
         ledger=signer.public_key,
         min_tick_seconds=settings.min_tick_seconds,
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=FAREWELL_SECONDS, handle_signals=False)
+    runner = make_runner(app, shutdown_seconds=FAREWELL_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, settings.host, settings.port)

@@ -29,11 +29,11 @@ from gesell_ledger.core.decide import Accepted, Outcome, Replay, Submission, dec
 from gesell_ledger.core.needs import needs_of
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.storage.faults import ClockFault, is_transient
-from gesell_ledger.storage.postgres import Batch, Timelines, Warm
+from gesell_ledger.storage.postgres import Batch, Timelines, Warm, find_commons
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import Grant, Pay, Payout, Sweep
+from gesell_protocol.statements import Found, Grant, Pay, Payout, Sweep
 
 if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
@@ -44,6 +44,8 @@ BATCH_WEIGHT_MAX: Final = 20_000
 #: The event loop breathes after this many touched accounts.
 BREATH_WEIGHT: Final = 400
 RETRY_SECONDS: Final = 20.0
+#: Of how many commons one request may hold connections at the same time.
+COMMONS_AT_ONCE: Final = 4
 #: How many peers and keys the warm books of all commons together may remember: about 1 KB each.
 WARM_MAX: Final = 40_000
 
@@ -112,11 +114,10 @@ class Sequencer:
             parcel = _room_for(parcels.setdefault(submission.statement.commons, []), _weight(submission))
             places.append((parcel, len(parcel.submissions)))
             parcel.submissions.append(submission)
-        for commons, ready in parcels.items():
-            self._enqueue(commons, ready)
-        for ready in parcels.values():
-            for parcel in ready:
-                await parcel.answers
+        await self._refuse_unknown(parcels)
+        # One request that speaks to many commons takes only a part of the connections, so that others get theirs.
+        room = asyncio.Semaphore(COMMONS_AT_ONCE)
+        await asyncio.gather(*(self._queue(room, commons, ready) for commons, ready in parcels.items()))
         return [place if isinstance(place, Refusal) else place[0].answers.result()[place[1]] for place in places]
 
     async def stop(self, *, seconds: float = 20.0) -> None:
@@ -129,6 +130,34 @@ class Sequencer:
         for line in self._lines.values():
             _refuse(line, "unavailable", "the service stopped before it was decided; send it again")
         self._lines.clear()
+
+    async def _refuse_unknown(self, parcels: dict[bytes, list[_Parcel]]) -> None:
+        """Refuse what speaks to commons that do not exist, with one question for all: a transaction for each would
+        let a stranger with random names hold up everybody's payments.
+        """
+        asked = [name for name, ready in parcels.items() if name not in self._lines and not _founds(ready)]
+        if len(asked) < 2:
+            return
+        found = await self._known(asked)
+        for name in set(asked) - found:
+            _refuse(parcels.pop(name), "unknown-commons", "no commons of this name was founded here")
+
+    async def _known(self, asked: Sequence[bytes]) -> set[bytes]:
+        try:
+            return await find_commons(self._pool, asked)
+        except Exception as error:
+            if is_transient(error):
+                raise Unavailable("the database does not answer", retry_after=2) from error
+            raise
+
+    async def _queue(self, room: asyncio.Semaphore, commons: bytes, ready: Sequence[_Parcel]) -> None:
+        async with room:
+            if self._stopping:
+                _refuse(ready, "unavailable", "the service stopped before it was decided; send it again")
+            else:
+                self._enqueue(commons, ready)
+            for parcel in ready:
+                await parcel.answers
 
     def _enqueue(self, commons: bytes, ready: Sequence[_Parcel]) -> None:
         line = self._lines.get(commons)
@@ -258,6 +287,10 @@ def _answers_of(books: Books, outcomes: Sequence[Outcome]) -> list[Answer]:
         receipt = outcome.entry.receipt(books.commons.tick_of(outcome.entry.at_ms))
         answers.append(Receipted(receipt, replayed=isinstance(outcome, Replay)))
     return answers
+
+
+def _founds(ready: Iterable[_Parcel]) -> bool:
+    return any(isinstance(submission.statement, Found) for parcel in ready for submission in parcel.submissions)
 
 
 def _room_for(parcels: list[_Parcel], weight: int) -> _Parcel:

@@ -28,6 +28,8 @@ from gesell_protocol.names import Holder, base64url, did_of, id_of, is_handle, p
 READER: Final = web.AppKey("reader", Reader)
 CLOCK: Final = web.AppKey[LedgerClock]("clock")
 LEDGER: Final = web.AppKey("ledger", bytes)
+#: commons → ((seq, tick), melt due then)
+DUE: Final = web.AppKey[dict[bytes, tuple[tuple[int, int], int]]]("due")
 MIN_TICK_SECONDS: Final = web.AppKey("min_tick_seconds", int)
 
 LIMIT_DEFAULT: Final = 100
@@ -35,6 +37,7 @@ LIMIT_MAX: Final = 1_000
 TICKS_AHEAD_MAX: Final = 10_000
 #: Above this many accounts, what is due but unposted is not added up for a read.
 DUE_ACCOUNTS_MAX: Final = 10_000
+DUE_KNOWN_MAX: Final = 1_000
 INT_MAX: Final = 2**63 - 1
 
 
@@ -91,11 +94,7 @@ async def _commons_json(request: web.Request, commons: Commons, now: int, *, due
     tick = commons.tick_of(now)
     reserved = await reader.load_accounts(commons.id, [ISSUER, POOL, ESCROW], commons.currency.code)
     posted = {holder: account.holding.balance for holder, account in reserved.items()}
-    unposted: int | None = None
-    if due:
-        unposted = 0
-        async for page in reader.list_asleep(commons, before_tick=tick, page=LIMIT_MAX):
-            unposted += sum(melt_due(account.holding, commons, tick=tick) for account in page)
+    unposted = await _melt_due(request, commons, tick) if due else None
     return answers.commons_json(
         commons,
         tick=tick,
@@ -104,6 +103,20 @@ async def _commons_json(request: web.Request, commons: Commons, now: int, *, due
         escrow=posted.get(ESCROW, 0),
         melt_due=unposted,
     )
+
+
+async def _melt_due(request: web.Request, commons: Commons, tick: int) -> int:
+    """What has melted by `tick` and is not posted; added up once for each entry and tick, however often it is asked."""
+    known = request.app[DUE]
+    moment = (commons.seq, tick)
+    if commons.id not in known or known[commons.id][0] != moment:
+        due = 0
+        async for page in request.app[READER].list_asleep(commons, before_tick=tick, page=LIMIT_MAX):
+            due += sum(melt_due(account.holding, commons, tick=tick) for account in page)
+        if len(known) >= DUE_KNOWN_MAX:
+            known.clear()
+        known[commons.id] = (moment, due)
+    return known[commons.id][1]
 
 
 async def _commons(request: web.Request) -> tuple[Commons, int, int]:
@@ -264,7 +277,7 @@ async def get_entries(request: web.Request) -> web.Response:
     after = _integer(request, "after", default=0, low=0, high=INT_MAX)
     listed = await request.app[READER].list_entries(commons.id, after=after, limit=limit)
     items = [answers.entry_json(entry, memo) for entry, memo in listed]
-    more = len(listed) == limit and listed[-1][0].seq < commons.seq
+    more = bool(listed) and listed[-1][0].seq < commons.seq
     return _page(request, items, last=str(listed[-1][0].seq) if more else None)
 
 

@@ -46,6 +46,7 @@ def make_app(
     app[reads.READER] = reader
     app[reads.CLOCK] = clock
     app[reads.LEDGER] = ledger
+    app[reads.DUE] = {}
     app[reads.MIN_TICK_SECONDS] = min_tick_seconds
     app[METRICS] = metrics
     app.add_routes(ROUTES)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -37,6 +38,10 @@ MSGPACK: Final = "application/msgpack"
 JSON: Final = "application/json"
 INTAKE: Final = web.AppKey("intake", Intake)
 BODIES: Final = web.AppKey("bodies", Room)
+
+#: What zlib calls the window's size, by Content-Encoding: with gzip's header, with zlib's.
+_WINDOWS: Final = {"gzip": 31, "deflate": 15}
+_CHUNK_BYTES: Final = 64 * 1024
 
 #: An envelope in MessagePack may have longer headers than it needs, but not more than this in all.
 _PIECE_MAX_BYTES: Final = 2 * ENVELOPE_MAX_BYTES
@@ -92,7 +97,7 @@ async def _receive(request: web.Request, take: Callable[[int], None]) -> bytes:
     size = 0
     try:
         async with asyncio.timeout(ARRIVAL_SECONDS):
-            async for chunk in request.content.iter_any():
+            async for chunk in _unpacked(request):
                 take(len(chunk))
                 size += len(chunk)
                 if size > REQUEST_MAX_BYTES:
@@ -100,9 +105,38 @@ async def _receive(request: web.Request, take: Callable[[int], None]) -> bytes:
                 chunks.append(chunk)
     except TimeoutError:
         raise Refused("timeout", f"the request did not arrive within {ARRIVAL_SECONDS:.0f} seconds") from None
-    except (web.RequestPayloadError, HttpProcessingError, OSError) as error:
+    except (web.RequestPayloadError, HttpProcessingError, OSError, zlib.error) as error:
         raise Refused("malformed", f"the body can't be read: {type(error).__name__}") from None
     return b"".join(chunks)
+
+
+async def _unpacked(request: web.Request) -> AsyncIterator[bytes]:
+    """The chunks of the body, decompressed here: the framework would go on unpacking a body that was refused.
+
+    Each chunk is at most `_CHUNK_BYTES` long if it was compressed.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding == "identity":
+        async for chunk in request.content.iter_any():
+            yield chunk
+        return
+    if encoding not in _WINDOWS:
+        raise Refused("unsupported-media-type", f"Content-Encoding is {', '.join(_WINDOWS)}, or absent")
+    inflater = zlib.decompressobj(_WINDOWS[encoding])
+    async for chunk in request.content.iter_any():
+        for piece in _inflate(inflater, chunk):
+            yield piece
+        if inflater.unused_data:
+            break
+    if not inflater.eof or inflater.unused_data:
+        raise Refused("malformed", f"the body is not one whole {encoding} stream")
+
+
+def _inflate(inflater: zlib._Decompress, chunk: bytes) -> Iterator[bytes]:
+    piece = inflater.decompress(chunk, _CHUNK_BYTES)
+    while piece:
+        yield piece
+        piece = inflater.decompress(inflater.unconsumed_tail, _CHUNK_BYTES)
 
 
 def _respond(request: web.Request, results: list[Answer]) -> web.Response:

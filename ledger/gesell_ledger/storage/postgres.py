@@ -106,6 +106,12 @@ async def store_heartbeat(pool: Pool, now_ms: int) -> None:
     await pool.execute(_SERVICE["store_heartbeat"], now_ms)
 
 
+async def find_commons(pool: Pool, names: Sequence[bytes]) -> set[bytes]:
+    """Which of some commons, by their 16-byte names, were founded here."""
+    found = await pool.fetch(_SEQUENCE["find_commons"], [rows.key_of(name) for name in names])
+    return {row["hash"] for row in found}
+
+
 class Timelines:
     """Policies change rarely, so timelines are kept between batches: by commons, with the number of policies."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gesell_ledger.core.books import Commons, Entry, Key, Member, ShareOut
 from gesell_ledger.storage import rows
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _READING = queries("reading")
 _SEQUENCE = queries("sequence")
+
+
+#: A page of entries ends at so many postings: more than one entry can have, few enough to answer in a moment.
+PAGE_POSTINGS_MAX: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +146,22 @@ class Reader:
         ]
 
     async def list_entries(self, commons: bytes, *, after: int, limit: int) -> list[tuple[Entry, Memo | None]]:
-        """Entries after seq `after`, in order, each with its memo if the text is there."""
+        """Entries after seq `after`, in order, each with its memo if the text is there.
+
+        At most `limit`, and fewer where they carry many postings; none only if there are none.
+        """
         commons_id = rows.key_of(commons)
         found = await self._pool.fetch(_READING["list_entries"], commons_id, after, limit)
         if not found:
             return []
         postings: dict[int, list[Posting]] = defaultdict(list)
-        first, last = found[0]["seq"], found[-1]["seq"]
-        for row in await self._pool.fetch(_READING["list_postings_of"], commons_id, first, last):
+        span = (found[0]["seq"], found[-1]["seq"])
+        lines = await self._pool.fetch(_READING["list_postings_of"], commons_id, *span, PAGE_POSTINGS_MAX)
+        for row in lines:
             postings[row[0]].append(Posting(row[1], rows.read_holder(row[2]), row[3], row[4]))
+        if len(lines) == PAGE_POSTINGS_MAX:
+            # The last entry that has postings here may have more; it begins the next page.
+            found = [row for row in found if row["seq"] < lines[-1][0]]
         return [
             (
                 rows.read_entry(commons, row, postings[row["seq"]]),

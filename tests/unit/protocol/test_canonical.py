@@ -97,7 +97,7 @@ def test_sixteen_containers_inside_one_another_and_no_more(wrap: Any) -> None:
         "\ud800",
         {"\ud800": 1},
         {"a": "\udfff"},
-        [[object()]],
+        [[Ellipsis]],
         {1, 2},
         msgpack.Timestamp(1),
     ],

@@ -116,12 +116,13 @@ LIMIT $3;
 SELECT seq FROM gesell.entry WHERE commons_id = $1 AND id = $2;
 
 -- name: list_postings_of
--- The postings of a run of entries, in their order.
+-- The postings of a run of entries, in their order, no more than a page may carry.
 SELECT p.seq, p.reason, a.holder, a.asset, p.amount
 FROM gesell.posting p
 JOIN gesell.account a ON a.commons_id = p.commons_id AND a.number = p.account
 WHERE p.commons_id = $1 AND p.seq BETWEEN $2 AND $3
-ORDER BY p.seq, p.n;
+ORDER BY p.seq, p.n
+LIMIT $4;
 
 -- name: list_asleep
 -- Accounts that were last brought up to date before a tick, and hold something that can melt.

@@ -8,6 +8,10 @@ FROM gesell.commons
 WHERE commons_id = $1
 FOR UPDATE;
 
+-- name: find_commons
+-- Which of many commons exist, asked once for a request that speaks to several.
+SELECT hash FROM gesell.commons WHERE commons_id = ANY($1::bigint[]);
+
 -- name: load_policies
 -- Every policy of a commons in the order of their entries; asked only when the head counts another number of them.
 SELECT from_tick, policy
