@@ -28,7 +28,7 @@ from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Sequencer
 from gesell_ledger.settings import Settings
 from gesell_ledger.storage.embedded import PrivatePostgres
-from gesell_ledger.storage.faults import DatabaseUnfit, Fault, is_transient
+from gesell_ledger.storage.faults import DatabaseUnfit, Fault, fault_of, is_transient, not_an_address
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
 from gesell_ledger.storage.postgres import check_fit, claim_ledger, open_pool, store_heartbeat
 from gesell_ledger.storage.reading import Reader
@@ -98,10 +98,10 @@ async def _database(settings: Settings, stopping: asyncio.Event) -> AsyncIterato
 async def _connect(stack: AsyncExitStack, dsn: str) -> Pool:
     try:
         return await stack.enter_async_context(open_pool(dsn))
+    except ValueError as error:
+        raise not_an_address(error) from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-        raise DatabaseUnfit(
-            f"the database can't be reached: {error}. Check --database and that the server runs."
-        ) from None
+        raise fault_of(error) from None
 
 
 async def _start_clock(pool: Pool, settings: Settings, signer: Signer) -> LedgerClock:
@@ -122,7 +122,8 @@ async def _start_clock(pool: Pool, settings: Settings, signer: Signer) -> Ledger
             f"this database ran on {kinds[row['demo']]} and can't go on with {kinds[settings.demo]}:"
             " its money would melt by the wrong time. Use other --data."
         )
-    if not settings.accept_clock:
+    # A demo clock has nothing to confirm: it goes on where it was.
+    if settings.demo or not settings.accept_clock:
         clock.check_start(row["heartbeat_ms"])
     if clock.fault is not None:
         log.error("clock_not_trusted", why=clock.fault)

@@ -112,7 +112,7 @@ def test_every_read_filters_or_joins_on_the_commons(topic: str, name: str) -> No
         return
     if any(f"FROM {table}" in sql for table in REFERENCE_TABLES) or name in ("list_commons", "list_all_commons"):
         return
-    assert "commons_id = $1" in sql
+    assert re.search(r"commons_id = (\$1|ANY\(\$1)", sql)
     for alias in re.findall(r"JOIN gesell\.\w+ (\w+)", sql):
         assert re.search(rf"JOIN gesell\.\w+ {alias} ON {alias}\.commons_id = \w+\.commons_id", sql)
 

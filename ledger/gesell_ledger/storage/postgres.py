@@ -72,10 +72,10 @@ async def check_fit(pool: Pool, *, unsafe_durability: bool) -> None:
             " policy). Connect as a role without these rights: `gesell db migrate` makes gesell_service for this."
         )
     settings = await pool.fetch(_SERVICE["check_durability"])
-    weak = sorted(row["name"] for row in settings if row["setting"] in ("off", "local"))
+    weak = [f"{row['name']} is {row['setting']}" for row in settings if row["setting"] in ("off", "local", "unlogged")]
     if weak and not unsafe_durability:
         raise DatabaseUnfit(
-            f"the server could lose what was acknowledged: {', '.join(weak)} is off. Turn it on, or say"
+            f"the server could lose what was acknowledged: {', '.join(weak)}. Turn it on, or say"
             " --unsafe-durability if losing payments is acceptable."
         )
 
@@ -86,6 +86,11 @@ async def _check_version(pool: Pool) -> None:
         version = await pool.fetchval(_SERVICE["load_version"])
     except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError):
         version = 0
+    if version > newest:
+        raise DatabaseUnfit(
+            f"the database's schema is at version {version}, newer than this program's {newest}."
+            " Install the program that made it, or a later one."
+        )
     if version != newest:
         raise DatabaseUnfit(
             f"the database's schema is at version {version}, this program needs {newest}."

@@ -29,5 +29,11 @@ WHERE pg_has_role(session_user, role.oid, 'MEMBER')
   AND space.nspname = 'gesell' AND history.relname IN ('entry', 'posting', 'policy');
 
 -- name: check_durability
--- The settings without which an acknowledged statement could be lost.
-SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes');
+-- The settings without which an acknowledged statement could be lost, and tables that a crash would empty.
+SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')
+UNION ALL
+SELECT 'table ' || t.relname, 'unlogged'
+FROM pg_class t
+JOIN pg_namespace s ON s.oid = t.relnamespace
+WHERE s.nspname = 'gesell' AND t.relkind = 'r' AND t.relpersistence <> 'p'
+ORDER BY name;
