@@ -5,16 +5,16 @@ Owns their words and their reports. The rules are the ledger's, the signing is t
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from gesell import showing
-from gesell.answers import Commons, read_json_policy
+from gesell.answers import Commons
 from gesell.client import Client, default_policy
 from gesell.options import DEFAULTS, Cosign, MemoOption, Mistake, Options, load_key, load_keys, run
+from gesell.policy_file import policy_of
 from gesell.showing import say, show_json
 from gesell_protocol.amounts import format_amount
 from gesell_protocol.policy import Policy
@@ -63,7 +63,7 @@ async def _found(
     cosign: list[Path],
     options: Options,
 ) -> None:
-    rules = _policy_of(policy, scale=scale)
+    rules = policy_of(policy, default=default_policy(scale=scale))
     peer, signers = load_key(options.key_path), load_keys(cosign)
     async with Client(options.url, peer=peer) as client:
         commons = await client.found(
@@ -81,29 +81,6 @@ async def _found(
     say(f"Founded {name}: {commons}", strong=True)
     say(f"Melt: {showing.melt_rate(rules)}.")
     say(f"Next: export GESELL_COMMONS={commons} and gesell join HANDLE")
-
-
-def _policy_of(path: Path | None, *, scale: int) -> Policy:
-    """The default policy with what a file says instead."""
-    policy = default_policy(scale=scale)
-    if path is None:
-        return policy
-    try:
-        said = json.loads(path.read_bytes())
-    except OSError as error:
-        raise Mistake(f"{path} can't be read: {error.strerror}") from None
-    except ValueError as error:
-        raise Mistake(f"{path} is no JSON: {error}") from None
-    if not isinstance(said, dict):
-        raise Mistake(f"{path} is no JSON object with the fields of a policy")
-    fields = {**policy.fields(), **said}
-    for name in ("credit_limit", "vouch_min"):
-        fields[name] = str(fields[name])
-    try:
-        fields["brackets"] = [[str(start), ppb] for start, ppb in said.get("brackets", policy.brackets)]
-        return read_json_policy(fields)
-    except (ValueError, TypeError) as error:
-        raise Mistake(f"{path} is no policy: {error}") from None
 
 
 def join(handle: str, *, memo: MemoOption = None, options: Options = DEFAULTS) -> None:

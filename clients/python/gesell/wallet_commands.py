@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from gesell import account_commands, commons_commands, demo_command, key_commands, money_commands
+from gesell import account_commands, commons_commands, demo_command, key_commands, money_commands, replay_commands
 
 app = App(name="gesell", help="Signed payments in a currency whose idle money melts.", version="0.1.0")
 key = App(name="key", help="Make or show the key that you sign with.")
@@ -31,6 +31,7 @@ for command in (
     money_commands.resend,
     account_commands.balance,
     account_commands.history,
+    replay_commands.replay,
     demo_command.demo,
 ):
     app.command(command)

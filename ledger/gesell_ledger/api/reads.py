@@ -90,17 +90,15 @@ async def get_commons(request: web.Request) -> web.Response:
 
 
 async def _commons_json(request: web.Request, commons: Commons, now: int, *, due: bool) -> answers.Json:
-    reader = request.app[READER]
-    tick = commons.tick_of(now)
-    reserved = await reader.load_accounts(commons.id, [ISSUER, POOL, ESCROW], commons.currency.code)
-    posted = {holder: account.holding.balance for holder, account in reserved.items()}
+    commons, posted = await request.app[READER].load_reserved(commons)
+    tick = commons.tick_of(max(now, commons.at_ms))
     unposted = await _melt_due(request, commons, tick) if due else None
     return answers.commons_json(
         commons,
         tick=tick,
-        supply=-posted.get(ISSUER, 0),
-        pool=posted.get(POOL, 0),
-        escrow=posted.get(ESCROW, 0),
+        supply=-posted[ISSUER],
+        pool=posted[POOL],
+        escrow=posted[ESCROW],
         melt_due=unposted,
     )
 

@@ -58,4 +58,6 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state.startswith(_TRANSIENT)
-    return isinstance(error, (asyncpg.InterfaceError, OSError, TimeoutError))
+    # InternalClientError is also what asyncpg says of a connection that the server has given up and that isn't closed
+    # yet: it comes instead of the reason, or with no reason at all, so it can't be told from faults of asyncpg's own.
+    return isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gesell_ledger.core.books import Commons, Entry, Key, Member, ShareOut
@@ -14,7 +14,7 @@ from gesell_ledger.storage.queries import queries
 from gesell_protocol.demurrage import INFLOW_REASONS, Holding
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.log import Posting
-from gesell_protocol.names import Holder
+from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
 
 if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
@@ -94,11 +94,13 @@ class Reader:
             rings[row["peer"]].append(rows.read_key(row))
         return rings
 
-    async def load_accounts(self, commons: bytes, holders: Sequence[Holder], asset: str) -> dict[Holder, Account]:
-        """The accounts of some holders, as they were last brought up to date."""
-        names = [rows.holder_bytes(holder) for holder in holders]
-        found = await self._pool.fetch(_READING["load_accounts"], rows.key_of(commons), names, asset)
-        return {account.holder: account for account in map(_read_account, found)}
+    async def load_reserved(self, commons: Commons) -> tuple[Commons, dict[Holder, int]]:
+        """What the reserved holders have, and the commons as of the entry after which they have it."""
+        row = await self._pool.fetchrow(_READING["load_reserved"], rows.key_of(commons.id))
+        assert row is not None
+        seq, at_ms, active_members, issuer, pool, escrow = tuple(row)
+        now = replace(commons, seq=seq, at_ms=at_ms, active_members=active_members)
+        return now, {ISSUER: issuer, POOL: pool, ESCROW: escrow}
 
     async def load_account_now(self, commons: Commons, holder: Holder) -> tuple[Account | None, int, int]:
         """A holder's currency account, and the seq and time of the entry after which it stands so."""

@@ -43,11 +43,14 @@ FROM gesell.peer_key
 WHERE commons_id = $1 AND peer = ANY($2::bytea[])
 ORDER BY rank, key;
 
--- name: load_accounts
--- Accounts by their holders, as they were last brought up to date.
-SELECT number, holder, asset, balance, escrow, tick, inflows
-FROM gesell.account
-WHERE commons_id = $1 AND holder = ANY($2::bytea[]) AND asset = $3;
+-- name: load_reserved
+-- What issuer, pool and escrow hold, together with the head of their commons, so that all are of the same moment.
+SELECT c.seq, c.at_ms, c.active_members, coalesce(i.balance, 0), coalesce(p.balance, 0), coalesce(e.balance, 0)
+FROM gesell.commons c
+LEFT JOIN gesell.account i ON i.commons_id = c.commons_id AND i.holder = 'issuer' AND i.asset = c.currency_code
+LEFT JOIN gesell.account p ON p.commons_id = c.commons_id AND p.holder = 'pool' AND p.asset = c.currency_code
+LEFT JOIN gesell.account e ON e.commons_id = c.commons_id AND e.holder = 'escrow' AND e.asset = c.currency_code
+WHERE c.commons_id = $1;
 
 -- name: load_account_now
 -- One account together with the head of its commons, so that both are of the same moment.
