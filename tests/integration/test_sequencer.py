@@ -1,0 +1,826 @@
+"""The sequencer on a real PostgreSQL: one sequence, once each, all or nothing, whatever breaks and whenever.
+
+Owns: what happens around a transaction. Must not know: how statements are decided; `core` has its own tests.
+
+What cuts connections at their COMMIT is `Wire`, which stands between asyncpg and the server as a network would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import pytest
+
+from gesell_ledger import sequencer as sequencing
+from gesell_ledger.core import decide
+from gesell_ledger.core.books import Books, Decision
+from gesell_ledger.core.decide import Submission
+from gesell_ledger.intake import Intake
+from gesell_ledger.metrics import Metrics
+from gesell_ledger.sequencer import Answer, Receipted, Sequencer, Unavailable
+from gesell_ledger.storage.embedded import PrivatePostgres
+from gesell_ledger.storage.faults import ClockFault
+from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
+from gesell_ledger.storage.postgres import open_pool
+from gesell_ledger.storage.rows import key_of
+from gesell_protocol.ed25519 import Signer
+from gesell_protocol.envelopes import Envelope, Memo
+from gesell_protocol.receipts import Receipt
+from gesell_protocol.refusals import Refusal
+from gesell_protocol.statements import write_body
+from tests.running import open_folder
+from tests.speaking import (
+    HOUR_MS,
+    POLICY,
+    fields_of,
+    name_of,
+    sign_body,
+    signer_of,
+    submission_of,
+    write_envelope,
+    write_found,
+)
+
+START_MS = 1_800_000_000_000
+LEDGER = signer_of("ledger")
+STEWARD = signer_of("steward")
+MEMBERS = [signer_of(f"member {n}") for n in range(6)]
+STRANGER = signer_of("stranger")
+TABLES = ("commons", "entry", "posting", "account", "member", "peer_key", "policy", "memo", "share_out")
+PATIENCE_SECONDS = 30.0
+
+
+class SetClock:
+    """A clock that stands where the test puts it."""
+
+    speed = 1
+    demo = False
+
+    def __init__(self) -> None:
+        self.ms = START_MS
+        self.fault: str | None = None
+
+    def now_ms(self) -> int:
+        if self.fault is not None:
+            raise ClockFault(self.fault)
+        return self.ms
+
+    def look(self) -> int:
+        return self.ms
+
+    def check_start(self, heartbeat_ms: int) -> None:
+        raise AssertionError("nobody starts here")
+
+
+class Database:
+    """One database of the server, with the tables in it."""
+
+    def __init__(self, server: PrivatePostgres, name: str) -> None:
+        self.dsn = server.dsn(role=SERVICE_ROLE, database=name)
+        self.owner_dsn = server.dsn(role=server.owner, database=name)
+
+    async def dump(self, commons: bytes) -> dict[str, list[str]]:
+        """Every row that a commons has, as text."""
+        connection = await asyncpg.connect(self.owner_dsn)
+        try:
+            return {
+                table: [
+                    row[0]
+                    for row in await connection.fetch(
+                        f"SELECT t::text FROM gesell.{table} t WHERE commons_id = $1 ORDER BY t", key_of(commons)
+                    )
+                ]
+                for table in TABLES
+            }
+        finally:
+            await connection.close()
+
+    async def ids(self, commons: bytes) -> list[bytes]:
+        """The ids of a commons' entries in their order; asserts that there is no gap."""
+        connection = await asyncpg.connect(self.owner_dsn)
+        try:
+            rows = await connection.fetch(
+                "SELECT seq, id FROM gesell.entry WHERE commons_id = $1 ORDER BY seq", key_of(commons)
+            )
+        finally:
+            await connection.close()
+        assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+        return [row["id"].bytes for row in rows]
+
+    @asynccontextmanager
+    async def held(self, commons: bytes) -> AsyncIterator[None]:
+        """Somebody else holds the lock of a commons' head."""
+        connection = await asyncpg.connect(self.owner_dsn)
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.fetch("SELECT 1 FROM gesell.commons WHERE commons_id = $1 FOR UPDATE", key_of(commons))
+        try:
+            yield
+        finally:
+            await transaction.rollback()
+            await connection.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivatePostgres]:
+    """A PostgreSQL with the tables in its database `postgres`."""
+    with open_folder() as folder, asyncio.Runner() as runner:
+        started = PrivatePostgres(folder)
+        runner.run(started.start())
+        try:
+            runner.run(migrate(started.dsn(role=started.owner, database="postgres")))
+            yield started
+        finally:
+            runner.run(started.stop())
+
+
+@pytest.fixture(scope="module")
+def database(server: PrivatePostgres) -> Database:
+    return Database(server, "postgres")
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@asynccontextmanager
+async def open_sequencer(dsn: str, clock: SetClock) -> AsyncIterator[Sequencer]:
+    async with open_pool(dsn, connections=4) as pool:
+        sequencer = Sequencer(pool, clock, ledger=LEDGER.public_key, metrics=Metrics())
+        try:
+            yield sequencer
+        finally:
+            await sequencer.stop(seconds=5)
+
+
+@pytest.fixture
+async def sequencer(database: Database, clock: SetClock) -> AsyncIterator[Sequencer]:
+    async with open_sequencer(database.dsn, clock) as opened:
+        yield opened
+
+
+class Town:
+    """A commons whose members have 10,000 grains each."""
+
+    def __init__(self, clock: SetClock, *, admission: str = "open") -> None:
+        self.clock = clock
+        policy = {**POLICY, "admission": admission}
+        self.founding = write_found([STEWARD], ledger=LEDGER.public_key, now_ms=clock.ms, policy=policy)
+        self.name = name_of(self.founding)
+
+    async def found(self, sequencer: Sequencer) -> Town:
+        answers = await sequencer.submit([submission_of(one) for one in self.beginning()])
+        assert all(isinstance(answer, Receipted) for answer in answers), answers
+        return self
+
+    def beginning(self) -> list[Envelope]:
+        joins = [self.write("join", member, handle=f"member-{n}") for n, member in enumerate(MEMBERS)]
+        issues = [self.write("issue", STEWARD, to=member.public_key, amount=10_000) for member in MEMBERS]
+        return [self.founding, *joins, *issues]
+
+    def write(self, kind: str, by: Signer, *others: Signer, memo: Memo | None = None, **fields: Any) -> Envelope:
+        return write_envelope(
+            kind, by.public_key, [by, *others], now_ms=self.clock.ms, memo=memo, commons=self.name, **fields
+        )
+
+    def write_pay(self, payer: int = 0, payee: int = 1, amount: int = 1, **fields: Any) -> Envelope:
+        legs = [[MEMBERS[payee].public_key, amount]]
+        return self.write("pay", MEMBERS[payer], legs=legs, **fields)
+
+    def pay(self, payer: int = 0, payee: int = 1, amount: int = 1, **fields: Any) -> Submission:
+        return submission_of(self.write_pay(payer, payee, amount, **fields))
+
+
+@pytest.fixture
+async def town(sequencer: Sequencer, clock: SetClock) -> Town:
+    return await Town(clock).found(sequencer)
+
+
+def in_short(answer: Answer) -> str:
+    if isinstance(answer, Refusal):
+        return answer.code
+    return "replayed" if answer.replayed else "accepted"
+
+
+def receipt_in(answer: Answer) -> Receipt:
+    assert isinstance(answer, Receipted), answer
+    return answer.receipt
+
+
+def with_other_body(envelope: Envelope, signer: Signer) -> Envelope:
+    """The same id, but a body that expires a little later."""
+    fields = fields_of(envelope)
+    return sign_body(write_body({**fields, "expires": fields["expires"] + 1}), [signer])
+
+
+# ── Once ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_statement_said_often_at_once_takes_effect_once_and_all_get_the_one_receipt(
+    sequencer: Sequencer, town: Town, database: Database
+) -> None:
+    pay = town.pay(amount=70)
+    before = await database.ids(town.name)
+    answers = [answer for (answer,) in await asyncio.gather(*(sequencer.submit([pay]) for _ in range(40)))]
+    answers += await sequencer.submit([pay] * 10)
+    assert sorted(map(in_short, answers)) == ["accepted"] + ["replayed"] * 49
+    assert {receipt_in(answer) for answer in answers} == {receipt_in(answers[0])}
+    assert await database.ids(town.name) == [*before, pay.statement.id]
+
+
+async def test_of_several_bodies_with_one_id_the_first_is_accepted_and_the_others_conflict(
+    sequencer: Sequencer, town: Town, database: Database
+) -> None:
+    one = town.write_pay()
+    other = with_other_body(one, MEMBERS[0])
+    pair = [submission_of(one), submission_of(other)]
+    answers = [answer for (answer,) in await asyncio.gather(*(sequencer.submit([pair[n % 2]]) for n in range(20)))]
+    assert in_short(answers[0]) == "accepted"
+    assert [in_short(answer) for answer in answers[2::2]] == ["replayed"] * 9
+    assert [in_short(answer) for answer in answers[1::2]] == ["id-conflict"] * 10
+    assert (await database.ids(town.name)).count(pair[0].statement.id) == 1
+
+
+async def test_two_sequencers_on_one_database_make_one_sequence_in_which_each_id_stands_once(
+    database: Database, clock: SetClock
+) -> None:
+    async with open_sequencer(database.dsn, clock) as one, open_sequencer(database.dsn, clock) as two:
+        town = await Town(clock).found(one)
+        pays = [town.pay(n % 6, (n + 1) % 6) for n in range(90)]
+
+        async def say(sequencer: Sequencer, part: Sequence[Submission]) -> list[Answer]:
+            groups = [part[at : at + 3] for at in range(0, len(part), 3)]
+            return [answer for answers in [await sequencer.submit(group) for group in groups] for answer in answers]
+
+        # The middle third is said to both.
+        ones, twos = await asyncio.gather(say(one, pays[:60]), say(two, pays[30:]))
+    found = {receipt.id: receipt for receipt in map(receipt_in, [*ones, *twos])}
+    assert sorted(map(in_short, [*ones, *twos])) == ["accepted"] * 90 + ["replayed"] * 30
+    assert [receipt_in(answer) for answer in ones[30:]] == [receipt_in(answer) for answer in twos[:30]]
+    ids = await database.ids(town.name)
+    assert sorted(ids[-90:]) == sorted(pay.statement.id for pay in pays)
+    assert all(ids[receipt.seq - 1] == name for name, receipt in found.items())
+
+
+async def test_two_bodies_with_one_id_said_to_two_sequencers_leave_one(database: Database, clock: SetClock) -> None:
+    async with open_sequencer(database.dsn, clock) as one, open_sequencer(database.dsn, clock) as two:
+        town = await Town(clock).found(one)
+        for _ in range(10):
+            pay = town.write_pay()
+            other = with_other_body(pay, MEMBERS[0])
+            answers = await asyncio.gather(one.submit([submission_of(pay)]), two.submit([submission_of(other)]))
+            assert sorted(in_short(answer) for (answer,) in answers) == ["accepted", "id-conflict"]
+        assert len(await database.ids(town.name)) == len(town.beginning()) + 10
+
+
+async def test_founding_said_to_two_sequencers_at_once_is_accepted_once(database: Database, clock: SetClock) -> None:
+    async with open_sequencer(database.dsn, clock) as one, open_sequencer(database.dsn, clock) as two:
+        for _ in range(5):
+            founding = submission_of(Town(clock).founding)
+            answers = await asyncio.gather(one.submit([founding]), two.submit([founding]))
+            assert sorted(in_short(answer) for (answer,) in answers) == ["accepted", "replayed"]
+            assert await database.ids(founding.statement.commons) == [founding.statement.id]
+
+
+async def test_connection_that_has_done_nothing_yet_can_take_any_batch(
+    town: Town, database: Database, clock: SetClock
+) -> None:
+    """The first statement on a fresh connection loads members, accounts, keys and a known id at once."""
+    async with open_sequencer(database.dsn, clock) as fresh:
+        answers = await fresh.submit([town.pay(), submission_of(town.founding)])
+    assert [in_short(answer) for answer in answers] == ["accepted", "replayed"]
+
+
+# ── All or nothing ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def first_day(town: Town) -> list[Envelope]:
+    """A beginning, money that moves, a memo stored and erased at once, and refused and repeated statements."""
+    begin = town.beginning()
+    noted = town.write_pay(0, 1, 100, memo=Memo(bytes(16), "für die Äpfel"))
+    kept = town.write_pay(1, 2, 50, memo=Memo(b"1" * 16, "bleibt"))
+    pays = [town.write_pay(n % 6, (n + 1 + n // 6) % 6, 30 + n) for n in range(24)]
+    return [
+        *begin,
+        noted,
+        town.write("erase", MEMBERS[0], statement=fields_of(noted)["id"]),
+        kept,
+        *pays,
+        pays[3],
+        with_other_body(pays[4], MEMBERS[4]),
+        town.write_pay(0, 1, 10**9),
+        town.write("keys", MEMBERS[1], STRANGER, add=[STRANGER.public_key]),
+        town.write("keys", MEMBERS[1], revoke=[STRANGER.public_key]),
+        begin[0],
+    ]
+
+
+def second_day(town: Town) -> list[Envelope]:
+    """Melt is due on all; somebody is suspended, somebody leaves, a policy is announced."""
+    pays = [town.write_pay(n % 5, (n + 2) % 5, 777) for n in range(20)]
+    policy = {**POLICY, "rest_ticks": 2}
+    return [
+        town.write("suspend", STEWARD, peer=MEMBERS[5].public_key),
+        town.write_pay(5, 1, 1),
+        *pays,
+        town.write("policy", STEWARD, policy=policy, from_tick=town.clock.ms // HOUR_MS + 9),
+        town.write("leave", MEMBERS[4]),
+        town.write("retire", MEMBERS[3], amount=10**6, balancing=True),
+        pays[0],
+    ]
+
+
+def third_day(town: Town) -> list[Envelope]:
+    """The ledger sweeps, the pool grants, money rests, and the stewards change."""
+    return [
+        town.write("sweep", LEDGER, accounts=sorted(member.public_key for member in MEMBERS)),
+        town.write("grant", STEWARD, legs=[[MEMBERS[0].public_key, 5], [MEMBERS[1].public_key, 7]]),
+        *(town.write_pay(n % 3, 3, 11) for n in range(9)),
+        town.write("stewards", STEWARD, MEMBERS[0], stewards=[MEMBERS[0].public_key], threshold=1),
+        town.write("issue", STEWARD, to=MEMBERS[2].public_key, amount=5),
+        town.write("issue", MEMBERS[0], to=MEMBERS[2].public_key, amount=5),
+    ]
+
+
+async def test_batch_equals_its_statements_one_by_one(
+    server: PrivatePostgres, database: Database, clock: SetClock
+) -> None:
+    owner = await asyncpg.connect(database.owner_dsn)
+    await owner.execute('CREATE DATABASE "apart"')
+    await owner.close()
+    apart = Database(server, "apart")
+    await migrate(apart.owner_dsn)
+    town = Town(clock)
+    outcomes: set[str] = set()
+    async with open_sequencer(database.dsn, clock) as one, open_sequencer(apart.dsn, clock) as two:
+        for day in (first_day, second_day, third_day):
+            said = [submission_of(envelope) for envelope in day(town)]
+            together = await one.submit(said)
+            by_one = [(await two.submit([submission]))[0] for submission in said]
+            assert together == by_one
+            assert await database.dump(town.name) == await apart.dump(town.name)
+            outcomes |= set(map(in_short, together))
+            clock.ms += 20 * HOUR_MS
+    dump = await database.dump(town.name)
+    assert all(dump[table] for table in TABLES if table != "share_out")
+    assert any("melt" in row for row in dump["posting"])
+    refused = {"id-conflict", "insufficient-funds", "not-active", "not-authorised"}
+    assert outcomes == {"accepted", "replayed"} | refused
+
+
+async def test_refused_statements_leave_no_trace(
+    sequencer: Sequencer, town: Town, database: Database, clock: SetClock
+) -> None:
+    first = town.write_pay(memo=Memo(bytes(16), "eins"))
+    await sequencer.submit([submission_of(first)])
+    clock.ms += 30 * HOUR_MS  # so that melt is due on all that is touched
+    before = await database.dump(town.name)
+    refused = {
+        "insufficient-funds": town.write_pay(0, 1, 10**9, memo=Memo(b"2" * 16, "zwei")),
+        "unknown-member": town.write("pay", MEMBERS[0], legs=[[STRANGER.public_key, 1]]),
+        "id-conflict": with_other_body(first, MEMBERS[0]),
+        "not-authorised": town.write("issue", MEMBERS[0], to=MEMBERS[1].public_key, amount=1),
+        "already-member": town.write("join", MEMBERS[0], handle="anders"),
+        "handle-taken": town.write("join", STRANGER, handle="member-1"),
+        "expired": write_envelope(
+            "leave", MEMBERS[0].public_key, [MEMBERS[0]], now_ms=clock.ms - 9 * HOUR_MS, commons=town.name
+        ),
+        "too-early": write_envelope(
+            "leave", MEMBERS[0].public_key, [MEMBERS[0]], now_ms=clock.ms + HOUR_MS, commons=town.name
+        ),
+        "key-taken": town.write("keys", MEMBERS[0], MEMBERS[1], add=[MEMBERS[1].public_key]),
+        "not-found": town.write("erase", STEWARD, statement=bytes(16)),
+        "limit-exceeded": town.write("policy", STEWARD, policy=dict(POLICY), from_tick=0),
+        "wrong-state": town.write("admit", STEWARD, peer=MEMBERS[0].public_key),
+    }
+    for code, envelope in refused.items():
+        (answer,) = await sequencer.submit([submission_of(envelope)])
+        assert in_short(answer) == code
+        assert await database.dump(town.name) == before, code
+    answers = await sequencer.submit([submission_of(envelope) for envelope in refused.values()])
+    assert list(map(in_short, answers)) == list(refused)
+    assert await database.dump(town.name) == before
+
+
+def _unbalanced(decision: Decision) -> Decision:
+    return replace(decision, postings=decision.postings[:-1])
+
+
+def _with_a_wrong_account(decision: Decision) -> Decision:
+    name, holding = next(iter(decision.accounts.items()))
+    wrong = type(holding)(holding.balance + 1, holding.escrow, holding.tick, holding.inflows)
+    return replace(decision, accounts={**decision.accounts, name: wrong})
+
+
+@pytest.mark.parametrize("breaking", [_unbalanced, _with_a_wrong_account])
+async def test_broken_invariant_aborts_the_batch_and_nothing_of_it_is_stored(
+    sequencer: Sequencer,
+    town: Town,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    breaking: Callable[[Decision], Decision],
+) -> None:
+    decide_pay = decide._DECIDERS["pay"]
+    poisoned = town.pay(amount=13)
+
+    def decide_badly(books: Books, submission: Any, at_ms: int) -> Decision | Refusal:
+        decision = decide_pay(books, submission, at_ms)
+        if submission is poisoned and isinstance(decision, Decision):
+            return breaking(decision)
+        return decision
+
+    before = await database.dump(town.name)
+    pays = [town.pay(), poisoned, town.pay(2, 3)]
+    with monkeypatch.context() as broken:
+        broken.setitem(decide._DECIDERS, "pay", decide_badly)
+        answers = await sequencer.submit(pays)
+        assert list(map(in_short, answers)) == ["internal"] * 3
+        assert await database.dump(town.name) == before
+    assert list(map(in_short, await sequencer.submit(pays))) == ["accepted"] * 3
+
+
+async def test_clock_that_is_not_trusted_stops_the_writing_and_nothing_is_stored(
+    sequencer: Sequencer, town: Town, database: Database, clock: SetClock
+) -> None:
+    before = await database.dump(town.name)
+    pay = town.pay()
+    clock.fault = "the wall clock jumped"
+    (answer,) = await sequencer.submit([pay])
+    assert isinstance(answer, Refusal)
+    assert (answer.code, answer.detail) == ("unavailable", "the wall clock jumped")
+    assert await database.dump(town.name) == before
+    clock.fault = None
+    assert list(map(in_short, await sequencer.submit([pay]))) == ["accepted"]
+
+
+# ── When the outcome of a commit is not known ────────────────────────────────────────────────────────────────────
+
+
+#: What a server that breaks down says last: an ErrorResponse with SQLSTATE 57P02, crash_shutdown.
+_BREAKDOWN_FIELDS = b"SFATAL\0VFATAL\0C57P02\0Mthe postmaster is gone\0\0"
+_BREAKDOWN = b"E" + (4 + len(_BREAKDOWN_FIELDS)).to_bytes(4, "big") + _BREAKDOWN_FIELDS
+
+
+class Wire:
+    """What stands between asyncpg and PostgreSQL, and breaks when it is told to.
+
+    `cut` says what happens to the next connection that sends COMMIT. "before": it breaks, and the server never gets
+    the COMMIT. "after": it breaks once the server has answered, and the client never gets the answer. "late": the
+    client's side breaks, and the server gets the COMMIT half a second later: the transaction lives on meanwhile.
+    "fatal": the server gets nothing more, the client is told that the server breaks down, and then it breaks.
+    With `countdown` it is not the COMMIT, but what the client sends as the so-manieth from now on.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        (host,) = parse_qs(urlsplit(dsn).query)["host"]
+        (port,) = parse_qs(urlsplit(dsn).query)["port"]
+        self._socket = f"{host}/.s.PGSQL.{port}"
+        self._database = urlsplit(dsn).path
+        self.cut = ""
+        self.cuts = 0
+        self.countdown: int | None = None
+        self.away = False
+        self.dsn = ""
+        self._streams: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def laid(self) -> AsyncIterator[Wire]:
+        listener = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        self.dsn = f"postgresql://{SERVICE_ROLE}@127.0.0.1:{port}{self._database}?sslmode=disable"
+        try:
+            yield self
+        finally:
+            listener.close()
+            self.go_away()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def go_away(self) -> None:
+        """Break every connection, and every new one."""
+        self.away = True
+        for stream in self._streams:
+            stream.transport.abort()
+
+    async def break_down(self) -> None:
+        """Tell every client that the server breaks down, and close only a moment later, as a dying server does."""
+        for stream in self._streams:
+            if stream.get_extra_info("socket").family != socket.AF_UNIX:
+                stream.write(_BREAKDOWN)
+        await asyncio.sleep(0.05)
+        asyncio.get_running_loop().call_later(0.3, self.go_away)
+
+    async def _join(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        if self.away:
+            to_client.transport.abort()
+            return
+        from_server, to_server = await asyncio.open_unix_connection(self._socket)
+        streams = {to_client, to_server}
+        self._streams |= streams
+        back = asyncio.create_task(self._hand_on(from_server, to_client))
+        try:
+            await self._watch(from_client, to_client, from_server, to_server, back)
+        except OSError:
+            pass
+        finally:
+            back.cancel()
+            self._streams -= streams
+            for stream in streams:
+                stream.close()
+            self._tasks.discard(task)
+
+    def _is_time(self, data: bytes) -> bool:
+        if not self.cut or self.countdown is None:
+            return bool(self.cut) and b"COMMIT" in data
+        self.countdown -= 1
+        return self.countdown == 0
+
+    async def _hand_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            sink.write(data)
+            await sink.drain()
+        sink.close()
+
+    async def _watch(
+        self,
+        from_client: asyncio.StreamReader,
+        to_client: asyncio.StreamWriter,
+        from_server: asyncio.StreamReader,
+        to_server: asyncio.StreamWriter,
+        back: asyncio.Task[None],
+    ) -> None:
+        while data := await from_client.read(65_536):
+            if not self._is_time(data):
+                to_server.write(data)
+                await to_server.drain()
+                continue
+            how, self.cut = self.cut, ""
+            self.cuts += 1
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
+            if how == "late":
+                to_client.transport.abort()
+                await asyncio.sleep(0.5)
+            if how == "fatal":
+                to_client.write(_BREAKDOWN)
+                await asyncio.sleep(0.05)
+            if how in ("after", "late"):
+                to_server.write(data)
+                await to_server.drain()
+                await from_server.read(65_536)
+            to_client.transport.abort()
+            return
+
+
+@pytest.fixture
+async def wire(database: Database) -> AsyncIterator[Wire]:
+    async with Wire(database.dsn).laid() as wire:
+        yield wire
+
+
+@pytest.mark.parametrize("cut", ["before", "after", "late"])
+async def test_commit_of_unknown_outcome_is_looked_up_and_the_answer_is_the_one_receipt(
+    wire: Wire, town: Town, database: Database, clock: SetClock, cut: str
+) -> None:
+    before = await database.ids(town.name)
+    pays = [town.pay(n, (n + 1) % 6, 5) for n in range(6)]
+    async with open_sequencer(wire.dsn, clock) as sequencer:
+        assert in_short((await sequencer.submit([town.pay()]))[0]) == "accepted"
+        wire.cut = cut
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answers = await sequencer.submit(pays)
+        assert wire.cuts == 1
+        again = await sequencer.submit(pays)
+    # What had been stored when it was looked up counts as said before.
+    assert set(map(in_short, answers)) == {"accepted" if cut == "before" else "replayed"}
+    assert list(map(in_short, again)) == ["replayed"] * 6
+    assert list(map(receipt_in, again)) == list(map(receipt_in, answers))
+    ids = await database.ids(town.name)
+    assert ids[len(before) + 1 :] == [pay.statement.id for pay in pays]
+
+
+@pytest.mark.parametrize("cut", ["before", "after", "late"])
+async def test_founding_whose_commit_has_an_unknown_outcome_founds_once(
+    wire: Wire, database: Database, clock: SetClock, cut: str
+) -> None:
+    town = Town(clock)
+    steps = [submission_of(one) for one in town.beginning()]
+    async with open_sequencer(wire.dsn, clock) as sequencer:
+        wire.cut = cut
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answers = await sequencer.submit(steps)
+    assert wire.cuts == 1
+    assert set(map(in_short, answers)) == {"accepted" if cut == "before" else "replayed"}
+    assert await database.ids(town.name) == [step.statement.id for step in steps]
+
+
+@pytest.mark.parametrize("cut", ["before", "after", "fatal"])
+async def test_connection_that_breaks_anywhere_costs_nothing_but_a_second_try(
+    wire: Wire, town: Town, database: Database, clock: SetClock, cut: str
+) -> None:
+    """At every message of a transaction in turn: its beginning, the lock, the copies, the updates, the end."""
+    before = await database.ids(town.name)
+    pays = []
+    async with open_sequencer(wire.dsn, clock) as sequencer:
+        for countdown in range(1, 40):  # until a transaction is over before the wire breaks
+            pays.append(town.pay(countdown % 6, (countdown + 1) % 6))
+            wire.cut, wire.countdown, cuts = cut, countdown, wire.cuts
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                (answer,) = await sequencer.submit(pays[-1:])
+            assert in_short(answer) in ("accepted", "replayed"), countdown
+            if wire.cuts == cuts:
+                break
+    assert wire.cuts > 8, "a transaction sends more than that"
+    assert await database.ids(town.name) == [*before, *(pay.statement.id for pay in pays)]
+
+
+async def test_server_that_has_given_up_and_not_hung_up_yet_is_tried_again(
+    wire: Wire, town: Town, clock: SetClock
+) -> None:
+    async with open_sequencer(wire.dsn, clock) as sequencer:
+        assert in_short((await sequencer.submit([town.pay()]))[0]) == "accepted"
+        await wire.break_down()
+        under_way = asyncio.create_task(sequencer.submit([town.pay()]))
+        await asyncio.sleep(1)
+        wire.away = False
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            (answer,) = await under_way
+    assert in_short(answer) == "accepted"
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+async def test_database_away_for_too_long_is_unavailable_and_the_same_envelope_counts_once_later(
+    wire: Wire, town: Town, database: Database, clock: SetClock, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    monkeypatch.setattr(sequencing, "RETRY_SECONDS", 0.7)
+    pay = town.pay()
+    before = await database.ids(town.name)
+    async with open_sequencer(wire.dsn, clock) as sequencer:
+        assert in_short((await sequencer.submit([town.pay(1, 2)]))[0]) == "accepted"
+        wire.cut, wire.away = cut, True
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            (answer,) = await sequencer.submit([pay])
+        assert wire.cuts == 1
+        assert in_short(answer) == "unavailable"
+        wire.away = False
+        (answer,) = await sequencer.submit([pay])
+    assert in_short(answer) == ("accepted" if cut == "before" else "replayed")
+    assert (await database.ids(town.name))[len(before) + 1 :] == [pay.statement.id]
+
+
+async def test_books_of_a_batch_that_was_never_stored_are_not_gone_on_with(
+    wire: Wire, town: Town, database: Database, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worst of all where the head has the number that they ended with, since another service added as many."""
+    monkeypatch.setattr(sequencing, "RETRY_SECONDS", 0.3)
+    async with open_sequencer(wire.dsn, clock) as one, open_sequencer(database.dsn, clock) as two:
+        assert in_short((await one.submit([town.pay(0, 1, 1)]))[0]) == "accepted"
+        wire.cut, wire.away = "before", True
+        assert in_short((await one.submit([town.pay(0, 1, 9_000)]))[0]) == "unavailable"
+        wire.away = False
+        assert in_short((await two.submit([town.pay(1, 0, 500)]))[0]) == "accepted"
+        (answer,) = await one.submit([town.pay(0, 2, 10_499)])
+        assert in_short(answer) == "accepted"
+        (answer,) = await two.submit([town.pay(0, 2, 1)])
+    assert isinstance(answer, Refusal)
+    assert answer.fields == {"available": 0, "needed": 1}
+    assert len(await database.ids(town.name)) == len(town.beginning()) + 3
+
+
+async def test_sequencers_that_take_turns_go_on_from_each_others_entries(database: Database, clock: SetClock) -> None:
+    async with open_sequencer(database.dsn, clock) as one, open_sequencer(database.dsn, clock) as two:
+        town = await Town(clock).found(one)
+        for turn in range(12):
+            clock.ms += HOUR_MS
+            pays = [town.pay(n % 6, (n + turn) % 6, 90) for n in range(6) if (n + turn) % 6 != n]
+            for answer in await (one, two)[turn % 2].submit(pays):
+                assert in_short(answer) == "accepted"
+        answers = await one.submit([town.pay(0, 1, 10**9)]) + await two.submit([town.pay(0, 1, 10**9)])
+    assert answers[0] == answers[1]
+    dump = await database.dump(town.name)
+    assert sum(int(row.split(",")[2]) for row in dump["account"]) == 0
+
+
+async def test_database_that_comes_back_in_time_is_waited_for(
+    wire: Wire, town: Town, database: Database, clock: SetClock
+) -> None:
+    async with open_sequencer(wire.dsn, clock) as sequencer:
+        await sequencer.submit([town.pay()])
+        wire.go_away()
+        under_way = asyncio.create_task(sequencer.submit([town.pay(1, 2)]))
+        await asyncio.sleep(0.5)
+        assert not under_way.done()
+        wire.away = False
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            (answer,) = await under_way
+    assert in_short(answer) == "accepted"
+
+
+# ── Too much, and the end ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
+    sequencer: Sequencer, town: Town, database: Database
+) -> None:
+    intake = Intake(sequencer, min_tick_seconds=1, in_flight=20)
+    pays = [town.write_pay(n % 6, (n + 1) % 6) for n in range(40)]
+    before = await database.ids(town.name)
+    try:
+        async with database.held(town.name):
+            under_way = [asyncio.create_task(intake.submit(pays[at : at + 5])) for at in range(0, 20, 5)]
+            await asyncio.sleep(0.3)
+            tasks = len(asyncio.all_tasks())
+            for _ in range(200):
+                with pytest.raises(Unavailable) as refused:
+                    await asyncio.wait_for(intake.submit(pays[20:21]), 5)
+                assert refused.value.retry_after >= 1
+            assert len(asyncio.all_tasks()) == tasks
+            assert not any(task.done() for task in under_way)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answers = [answer for answers in await asyncio.gather(*under_way) for answer in answers]
+        assert list(map(in_short, answers)) == ["accepted"] * 20
+        # Whoever was sent away finds room afterwards, and all of it.
+        assert list(map(in_short, await intake.submit(pays[20:]))) == ["accepted"] * 20
+        with pytest.raises(Unavailable):
+            await intake.submit(pays[:21])
+    finally:
+        intake.close()
+    assert len(await database.ids(town.name)) == len(before) + 40
+
+
+async def test_answers_of_one_request_come_in_the_order_sent_with_bad_ones_among_them(
+    sequencer: Sequencer, town: Town
+) -> None:
+    intake = Intake(sequencer, min_tick_seconds=1)
+    forged = town.write_pay()
+    ((key, signature),) = forged.signatures
+    said: list[Envelope | Refusal] = [town.write_pay() for _ in range(70)]
+    said[10] = Envelope(forged.body, ((key, bytes(64)),))
+    said[40] = Refusal(code="malformed", detail="it was refused while it was read")
+    said[66] = Envelope(b"\xc1", ((key, signature),))
+    try:
+        answers = await intake.submit(said)
+    finally:
+        intake.close()
+    refused = {place: in_short(answer) for place, answer in enumerate(answers) if isinstance(answer, Refusal)}
+    assert refused == {10: "bad-signature", 40: "malformed", 66: "not-canonical"}
+    seqs = [answer.receipt.seq for answer in answers if isinstance(answer, Receipted)]
+    assert seqs == list(range(seqs[0], seqs[0] + 67))
+
+
+async def test_stop_decides_everything_that_is_queued_and_takes_nothing_more(
+    sequencer: Sequencer, town: Town, database: Database
+) -> None:
+    before = await database.ids(town.name)
+    pays = [town.pay(n % 6, (n + 1) % 6) for n in range(1_500)]
+    under_way = [asyncio.create_task(sequencer.submit(pays[at : at + 100])) for at in range(0, 1_500, 100)]
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await sequencer.stop()
+        answers = [answer for answers in await asyncio.gather(*under_way) for answer in answers]
+    assert list(map(in_short, answers)) == ["accepted"] * 1_500
+    assert (await database.ids(town.name))[len(before) :] == [pay.statement.id for pay in pays]
+    with pytest.raises(Unavailable):
+        await sequencer.submit([town.pay()])
+
+
+async def test_stop_answers_what_it_can_not_wait_for_and_nothing_of_it_is_stored(
+    sequencer: Sequencer, town: Town, database: Database
+) -> None:
+    before = await database.dump(town.name)
+    async with database.held(town.name):
+        first = asyncio.create_task(sequencer.submit([town.pay()]))
+        await asyncio.sleep(0.2)
+        rest = [asyncio.create_task(sequencer.submit([town.pay(1, 2), town.pay(2, 3)])) for _ in range(10)]
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await sequencer.stop(seconds=0.2)
+            answers = [answer for answers in await asyncio.gather(first, *rest) for answer in answers]
+    assert list(map(in_short, answers)) == ["unavailable"] * 21
+    assert await database.dump(town.name) == before
+
+
+async def test_who_asked_and_went_away_leaves_a_statement_that_is_decided(
+    sequencer: Sequencer, town: Town, database: Database
+) -> None:
+    pay = town.pay()
+    async with database.held(town.name):
+        asking = asyncio.create_task(sequencer.submit([pay]))
+        await asyncio.sleep(0.2)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    (answer,) = await sequencer.submit([pay])
+    assert in_short(answer) == "replayed"
