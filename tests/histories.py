@@ -115,9 +115,15 @@ def cut(books: Books, needs: Needs) -> Books:
         accounts={name: held for name, held in books.accounts.items() if name[0] in holders and name[1] == code},
         members=members,
         held={handle: peer for handle, peer in books.held.items() if handle in needs.handles | asked},
-        keys={name: one for name, one in books.keys.items() if name in needs.keys or one.peer in needs.key_rings},
+        keys={
+            name: one
+            for name, one in books.keys.items()
+            if name in needs.keys or (one.live and one.peer in needs.key_rings)
+        },
         entries={name: entry for name, entry in books.entries.items() if name in needs.ids},
-        shares={name: share for name, share in books.shares.items() if name in needs.shares},
+        shares={
+            name: share for name, share in books.shares.items() if name in needs.shares or name == books.commons.share
+        },
     )
 
 

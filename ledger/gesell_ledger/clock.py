@@ -3,8 +3,8 @@
 Owns what time it is for the ledger. A broken clock would melt everybody's money, so a clock that jumps stops the
 writing until an operator has looked. Knows no commons: that `at` never goes back is the core's rule.
 
-1. On a real clock, time is the wall clock's; between two looks it must move as the steady clock does, give or take a
-   minute.
+1. On a real clock, time is the wall clock's; between two looks, and over an hour, it must move as the steady clock
+   does, give or take a minute.
 2. A service that starts before it last ran, or more than 30 days after, does not write until the operator confirms.
 3. A demo clock starts where it is told and runs as many times faster as it is told; it needs no watch.
 """
@@ -33,6 +33,7 @@ class LedgerClock(Protocol):
 
 
 JUMP_MS: Final = 60_000
+BASE_MS: Final = 3_600_000
 ABSENCE_MS: Final = 30 * 24 * 3600 * 1000
 
 
@@ -59,6 +60,7 @@ class Clock:
         self._wall_ms = wall_ms
         self._steady_ms = steady_ms
         self._last = (wall_ms(), steady_ms())
+        self._base = self._last
         self._fault: str | None = None
 
     def now_ms(self) -> int:
@@ -71,8 +73,13 @@ class Clock:
     def look(self) -> int:
         """The time to show; notices a jump but does not raise."""
         wall, steady = self._wall_ms(), self._steady_ms()
-        jump = (wall - self._last[0]) - (steady - self._last[1])
+        # Since the last look, and since up to an hour ago: many small jumps in one direction are a jump too, and what a
+        # time server corrects by slewing stays below two seconds an hour.
+        last, base = self._last, self._base
+        jump = max(((wall - then) - (steady - ran) for then, ran in (last, base)), key=abs)
         self._last = (wall, steady)
+        if steady - base[1] > BASE_MS:
+            self._base = self._last
         if abs(jump) > JUMP_MS and self._fault is None:
             self._fault = (
                 f"the wall clock jumped by {jump / 1000:.0f} seconds while the service ran. Nothing is written until"

@@ -20,6 +20,7 @@ from gesell_ledger.clock import LedgerClock
 from gesell_ledger.core.books import Commons
 from gesell_ledger.core.decide import Submission
 from gesell_ledger.core.present import melt_due
+from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Receipted, Sequencer, Unavailable
 from gesell_ledger.storage.faults import ClockFault, is_transient
 from gesell_ledger.storage.reading import Reader
@@ -30,22 +31,36 @@ from gesell_protocol.statements import EXPIRES_MAX_MS, PAYOUT_MAX, SWEEP_MAX, re
 
 PAGE: Final = 5_000
 ROUND_SECONDS: Final = 0.5
+#: On a real clock, ticks last long: all commons are looked at every ten seconds only.
+SWEEP_ROUNDS: Final = 20
+#: Of so many commons it is remembered that this tick's sweep is done; beyond, they are looked at once more.
+SWEPT_MAX: Final = 100_000
 
 log = structlog.get_logger("gesell.housekeeper")
 
 
 class Housekeeper:
-    """Looks after every commons of a database, one after the other. One is enough; two do no harm."""
+    """Looks after every commons of a database, one after the other. One is enough; what two say twice is a refused
+    payout, or a sweep that posts nothing."""
 
     def __init__(
-        self, reader: Reader, sequencer: Sequencer, clock: LedgerClock, signer: Signer, *, sweep_ticks: int
+        self,
+        reader: Reader,
+        sequencer: Sequencer,
+        clock: LedgerClock,
+        signer: Signer,
+        metrics: Metrics,
+        *,
+        sweep_ticks: int,
     ) -> None:
         self._reader = reader
         self._sequencer = sequencer
         self._clock = clock
         self._signer = signer
+        self._metrics = metrics
         self._sweep_ticks = sweep_ticks
         self._swept: dict[bytes, int] = {}
+        self._rounds_to_sweep = 0
 
     async def run(self) -> None:
         """Go round for ever; a fault of the world ends the round, not the housekeeper."""
@@ -61,14 +76,34 @@ class Housekeeper:
             await asyncio.sleep(ROUND_SECONDS)
 
     async def round(self) -> None:
-        """One look at every commons."""
-        after = b""
+        """One look at every commons that shares its pool, and, when a tick may have ended, at all the others."""
+        for name in await self._reader.list_sharing():
+            found = await self._reader.load_commons(name)
+            if found is not None:
+                await self._look_after(found[0])
+        if self._rounds_to_sweep > 0:
+            self._rounds_to_sweep -= 1
+            return
+        self._rounds_to_sweep = SWEEP_ROUNDS if self._clock.speed == 1 else 0
+        after = None
         while listed := await self._reader.list_commons(after=after, limit=100):
             for commons in listed:
-                if commons.share is not None:
-                    await self._pay_out(commons, commons.share)
-                await self._sweep(commons)
+                await self._look_after(commons)
             after = listed[-1].id
+
+    async def _look_after(self, commons: Commons) -> None:
+        """One commons; what is broken in it raises the alarm and leaves the others their housekeeper."""
+        try:
+            if commons.share is not None:
+                await self._pay_out(commons, commons.share)
+            await self._sweep(commons)
+        except (Unavailable, ClockFault):
+            raise
+        except Exception as error:
+            if is_transient(error):
+                raise
+            log.critical("commons_not_looked_after", commons=commons.id.hex(), exc_info=error)
+            self._metrics.broken.inc()
 
     async def _pay_out(self, commons: Commons, share_id: bytes) -> None:
         """Rule 1. Each payout is decided against the books, so one sent twice is refused, not paid twice."""
@@ -93,12 +128,14 @@ class Housekeeper:
                 if isinstance(account.holder, bytes) and melt_due(account.holding, commons, tick=tick) > 0
             ]
             while len(due) >= SWEEP_MAX:
-                await self._speak(commons, "sweep", {"accounts": sorted(due[:SWEEP_MAX])})
+                if not await self._speak(commons, "sweep", {"accounts": sorted(due[:SWEEP_MAX])}):
+                    return
                 del due[:SWEEP_MAX]
             await asyncio.sleep(0)
-        if due:
-            await self._speak(commons, "sweep", {"accounts": sorted(due)})
-        self._swept[commons.id] = tick
+        if not due or await self._speak(commons, "sweep", {"accounts": sorted(due)}):
+            if len(self._swept) >= SWEPT_MAX:
+                self._swept.clear()
+            self._swept[commons.id] = tick
 
     async def _speak(self, commons: Commons, kind: str, fields: Mapping[str, Any]) -> bool:
         """Sign and submit a statement of the ledger's own; returns whether it was accepted."""

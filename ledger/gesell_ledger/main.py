@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
 
 HEARTBEAT_SECONDS = 1.0
+#: Connections for writing, and as many for reading; how long one statement of each may take.
+CONNECTIONS = 6
+WRITE_SECONDS = 60
+READ_SECONDS = 10
 #: How long one slow reader may hold up the end, after everything queued has its answer.
 FAREWELL_SECONDS = 5.0
 
@@ -74,7 +78,9 @@ async def serve(settings: Settings) -> None:
         signer = load_or_make_key(settings.key_file, passphrase=settings.key_passphrase)
         clock = await _start_clock(pool, settings, signer)
         stack.push_async_callback(_beat, pool, clock)
-        await _run(stack, pool, clock, signer, settings, stopping)
+        # Readers have connections of their own, and less time, so that no question holds up a payment.
+        reader = Reader(await _connect(stack, dsn, seconds=READ_SECONDS))
+        await _run(stack, pool, reader, clock, signer, settings, stopping)
 
 
 @asynccontextmanager
@@ -95,9 +101,9 @@ async def _database(settings: Settings, stopping: asyncio.Event) -> AsyncIterato
                 await watch
 
 
-async def _connect(stack: AsyncExitStack, dsn: str) -> Pool:
+async def _connect(stack: AsyncExitStack, dsn: str, *, seconds: int = WRITE_SECONDS) -> Pool:
     try:
-        return await stack.enter_async_context(open_pool(dsn))
+        return await stack.enter_async_context(open_pool(dsn, connections=CONNECTIONS, seconds=seconds))
     except ValueError as error:
         raise not_an_address(error) from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
@@ -131,10 +137,15 @@ async def _start_clock(pool: Pool, settings: Settings, signer: Signer) -> Ledger
 
 
 async def _run(
-    stack: AsyncExitStack, pool: Pool, clock: LedgerClock, signer: Signer, settings: Settings, stopping: asyncio.Event
+    stack: AsyncExitStack,
+    pool: Pool,
+    reader: Reader,
+    clock: LedgerClock,
+    signer: Signer,
+    settings: Settings,
+    stopping: asyncio.Event,
 ) -> None:
     metrics = Metrics()
-    reader = Reader(pool)
     sequencer = Sequencer(pool, clock, ledger=signer.public_key, metrics=metrics)
     intake = Intake(sequencer, min_tick_seconds=settings.min_tick_seconds)
     stack.callback(intake.close)
@@ -156,7 +167,7 @@ async def _run(
         raise Fault(
             f"can't listen on {settings.host}:{settings.port}: {error.strerror or error}. Say another --port."
         ) from None
-    keeper = Housekeeper(reader, sequencer, clock, signer, sweep_ticks=settings.sweep_ticks)
+    keeper = Housekeeper(reader, sequencer, clock, signer, metrics, sweep_ticks=settings.sweep_ticks)
     tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(_keep_beating(pool, clock))]
     host, port = runner.addresses[0][:2]
     print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)

@@ -33,7 +33,7 @@ from gesell_ledger.storage.postgres import Batch, Timelines, Warm, find_commons
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import Found, Grant, Pay, Payout, Sweep
+from gesell_protocol.statements import Found, Grant, Keys, Pay, Payout, Sweep
 
 if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 BATCH_MAX: Final = 1_000
 #: A batch ends early when its statements touch this many accounts, so that one batch never takes seconds.
 BATCH_WEIGHT_MAX: Final = 20_000
+#: A `keys` statement looks through all keys that the batch has met, so few of them go together.
+KEYS_WEIGHT: Final = 100
 #: The event loop breathes after this many touched accounts.
 BREATH_WEIGHT: Final = 400
 RETRY_SECONDS: Final = 20.0
 #: Of how many commons one request may hold connections at the same time.
 COMMONS_AT_ONCE: Final = 4
-#: How many peers and keys the warm books of all commons together may remember: about 1 KB each.
+#: About how many KB the warm books of all commons together may take: a peer or key each, and what fresh money adds.
 WARM_MAX: Final = 40_000
 
 _SAME_BEGINNING: Final = Refusal(
@@ -95,6 +97,7 @@ class Sequencer:
         self._timelines = Timelines()
         self._lines: dict[bytes, deque[_Parcel]] = {}
         self._warm: dict[bytes, Warm] = {}
+        self._warm_size = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -135,20 +138,25 @@ class Sequencer:
         """Refuse what speaks to commons that do not exist, with one question for all: a transaction for each would
         let a stranger with random names hold up everybody's payments.
         """
-        asked = [name for name, ready in parcels.items() if name not in self._lines and not _founds(ready)]
-        if len(asked) < 2:
+        asked = [
+            name
+            for name, ready in parcels.items()
+            if name not in self._lines and name not in self._warm and not _founds(ready)
+        ]
+        if not asked:
             return
         found = await self._known(asked)
         for name in set(asked) - found:
             _refuse(parcels.pop(name), "unknown-commons", "no commons of this name was founded here")
 
     async def _known(self, asked: Sequence[bytes]) -> set[bytes]:
+        """Which of these exist; all of them, while the database does not say: then their transactions find out."""
         try:
             return await find_commons(self._pool, asked)
         except Exception as error:
-            if is_transient(error):
-                raise Unavailable("the database does not answer", retry_after=2) from error
-            raise
+            if not is_transient(error):
+                raise
+            return set(asked)
 
     async def _queue(self, room: asyncio.Semaphore, commons: bytes, ready: Sequence[_Parcel]) -> None:
         async with room:
@@ -224,12 +232,13 @@ class Sequencer:
         with self._metrics.batch_seconds.time():
             async with self._pool.acquire() as connection, connection.transaction():
                 # Taken out, and put back only after the commit: a batch that fails leaves nothing behind.
-                transaction = Batch(connection, commons, self._timelines, self._warm.pop(commons, None))
+                transaction = Batch(connection, commons, self._timelines, self._take_warm(commons))
                 books = await transaction.lock()
                 outcomes = await self._decide_in(transaction, books, batch) if books is not None else []
         if books is None:
             return [_SAME_BEGINNING] * len(batch)
-        self._keep_warm(commons, transaction.leave_warm(books))
+        if books.commons is not None:
+            self._keep_warm(commons, transaction.leave_warm(books))
         self._metrics.batch_statements.observe(len(batch))
         self._count(outcomes)
         return _answers_of(books, outcomes)
@@ -243,13 +252,21 @@ class Sequencer:
         await transaction.store(books, accepted, before, _memos(batch, outcomes))
         return outcomes
 
+    def _take_warm(self, commons: bytes) -> Warm | None:
+        warm = self._warm.pop(commons, None)
+        if warm is not None:
+            self._warm_size -= warm.size
+        return warm
+
     def _keep_warm(self, commons: bytes, warm: Warm) -> None:
         """Remember the books for the next batch, within a bound on all that is remembered."""
-        if warm.size > WARM_MAX:
-            return
-        if sum(other.size for other in self._warm.values()) + warm.size > WARM_MAX:
+        size = warm.size
+        if self._warm_size + size > WARM_MAX:
             self._warm.clear()
-        self._warm[commons] = warm
+            self._warm_size = 0
+        if size <= WARM_MAX:
+            self._warm[commons] = warm
+            self._warm_size += size
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         for name, number in Counter(map(_name_of, outcomes)).items():
@@ -309,6 +326,8 @@ def _weight(submission: Submission) -> int:
             return 1 + len(many)
         case Sweep(accounts=many) | Payout(members=many):
             return len(many)
+        case Keys():
+            return KEYS_WEIGHT
     return 1
 
 

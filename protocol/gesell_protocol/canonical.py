@@ -124,7 +124,7 @@ def _check(value: object, depth: int) -> None:
         raise NotCanonical(f"nested more than {MAX_DEPTH} deep")
     if kind is list:
         for item in value:  # type: ignore[attr-defined]
-            if type(item) not in _PLAIN:
+            if type(item) not in _PLAIN and not (type(item) is int and item <= INT_MAX):
                 _check(item, depth + 1)
     elif kind is dict:
         last: str | None = None

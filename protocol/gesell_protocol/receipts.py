@@ -103,8 +103,10 @@ def check_receipt(receipt: Receipt, *, envelope: Envelope, statement: Statement,
     )
     if leaf_hash(data) != receipt.leaf:
         raise ReceiptMismatch("the leaf is not the hash of what was signed")
-    _check_melt(receipt.postings)
+    _check_sums(receipt.postings)
     own = [posting for posting in receipt.postings if posting.reason != "melt"]
+    melt = receipt.postings[: len(receipt.postings) - len(own)]
+    _check_melt(melt, own, anybody=statement.type == "sweep")
     if currency is not None and any(posting.asset != currency for posting in receipt.postings):
         raise ReceiptMismatch(f"a posting is not in {currency}")
     signed = signed_postings(statement, own)
@@ -112,18 +114,27 @@ def check_receipt(receipt: Receipt, *, envelope: Envelope, statement: Statement,
         raise ReceiptMismatch("the postings are not what was signed")
 
 
-def _check_melt(postings: Sequence[Posting]) -> None:
+def _check_sums(postings: Sequence[Posting]) -> None:
     sums: dict[str, int] = {}
     for posting in postings:
         sums[posting.asset] = sums.get(posting.asset, 0) + posting.amount
     if any(sums.values()):
         raise ReceiptMismatch("the postings do not sum to zero")
-    melt = [posting for posting in postings if posting.reason == "melt"]
-    for charged, gained in zip(melt[::2], melt[1::2], strict=False):
+
+
+def _check_melt(melt: Sequence[Posting], own: Sequence[Posting], *, anybody: bool) -> None:
+    """Melt comes first, in pairs, from peers whom the statement touches to the pool or the issuer (SPEC §4.3).
+
+    Only a sweep touches nobody otherwise, so under it `anybody` may melt.
+    """
+    if len(melt) % 2 or any(posting.reason != "melt" for posting in melt):
+        raise ReceiptMismatch("melt does not stand first, in pairs")
+    touched = {posting.holder for posting in own}
+    for charged, gained in zip(melt[::2], melt[1::2], strict=True):
         if charged.amount >= 0 or gained.amount != -charged.amount or gained.holder not in (POOL, ISSUER):
             raise ReceiptMismatch("a melt does not go from a peer to the pool or the issuer")
-    if len(melt) % 2:
-        raise ReceiptMismatch("a melt stands alone")
+        if isinstance(charged.holder, str) or (charged.holder not in touched and not anybody):
+            raise ReceiptMismatch("a melt is charged to somebody whom the statement does not touch")
 
 
 def signed_postings(statement: Statement, own: Sequence[Posting]) -> list[tuple[str, Holder, int]] | None:

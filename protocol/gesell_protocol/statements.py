@@ -221,8 +221,8 @@ def _read_fields(body: dict[str, Any], body_bytes: bytes, min_tick_seconds: int)
     del read["type"]
     if shape.make is Found:
         read["commons"] = commons_of(body_bytes)
-        if read["policy"].tick_seconds < min_tick_seconds:
-            raise ValueError(f"policy.tick_seconds: this ledger takes {min_tick_seconds} or more")
+    if "policy" in read and read["policy"].tick_seconds < min_tick_seconds:
+        raise ValueError(f"policy.tick_seconds: this ledger takes {min_tick_seconds} or more")
     statement = shape.make(**read)
     if not 0 <= statement.expires_ms - time_of_id(statement.id) <= EXPIRES_MAX_MS:
         raise ValueError("expires: after the time inside id, by at most 7 days")

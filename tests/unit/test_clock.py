@@ -77,11 +77,21 @@ def test_a_jump_is_noticed_by_whoever_looks_first_and_never_forgotten(hands: Han
 
 def test_a_slow_drift_is_followed_however_far_it_leads(hands: Hands) -> None:
     clock = hands.clock()
-    for _ in range(3_600):
-        hands.pass_time(1_000, wall=1_050)
+    for _ in range(20 * 3_600):
+        hands.pass_time(1_000, wall=1_010)
         clock.now_ms()
-    assert clock.now_ms() == NOON + 3_600 * 1_050
+    assert clock.now_ms() == NOON + 20 * 3_600 * 1_010
     assert clock.fault is None
+
+
+@pytest.mark.parametrize("step", [50_000, -50_000])
+def test_small_jumps_that_add_up_within_an_hour_are_a_jump(hands: Hands, step: int) -> None:
+    clock = hands.clock()
+    hands.pass_time(1_000, wall=1_000 + step)
+    assert clock.now_ms() == NOON + 1_000 + step
+    hands.pass_time(1_000, wall=1_000 + step)
+    with pytest.raises(ClockFault, match="jumped"):
+        clock.now_ms()
 
 
 def test_a_long_silence_between_two_looks_is_no_jump(hands: Hands) -> None:

@@ -110,7 +110,11 @@ def test_every_read_filters_or_joins_on_the_commons(topic: str, name: str) -> No
     sql = statement(topic, name)
     if not sql.startswith("SELECT") or not re.search(r"(FROM|JOIN) gesell\.", sql):
         return
-    if any(f"FROM {table}" in sql for table in REFERENCE_TABLES) or name in ("list_commons", "list_all_commons"):
+    if any(f"FROM {table}" in sql for table in REFERENCE_TABLES) or name in (
+        "list_commons",
+        "list_all_commons",
+        "list_sharing",
+    ):
         return
     assert re.search(r"commons_id = (\$1|ANY\(\$1)", sql)
     for alias in re.findall(r"JOIN gesell\.\w+ (\w+)", sql):

@@ -357,9 +357,8 @@ class Client(Reads):
         envelope = await self.sign(given, signers=signers)
         [result] = await self.submit([envelope])
         if isinstance(result.error, Expired):
-            # Our idea of the time was behind (a laptop that slept, a slow line). A ledger says `expired` only to
-            # an id that it does not know, and its clock never goes back, so this statement can never take effect
-            # any more and signing it anew can't do it twice.
+            # Our idea of the time was behind (a laptop that slept, a slow line). Every attempt got this answer, so none
+            # of them waits anywhere any more, and signing it anew can't do it twice.
             envelope = await self.sign(given, signers=signers)
             [result] = await self.submit([envelope])
         return result.receipt_or_raise()

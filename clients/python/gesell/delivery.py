@@ -142,6 +142,10 @@ def _take_refusal(item: Parcel, problem: Mapping[str, Any]) -> None:
     if _passes(error, problem):
         item.error = error
         item.may_be_applied |= error.code not in PASSING - UNSETTLED
+    elif item.may_be_applied:
+        # Another service of the same ledger may still be busy with an earlier attempt that got no answer.
+        why = f"{error}; but an attempt before got no answer"
+        item.status, item.error = "refused", OutcomeUnknown(item.envelope, item.id, why=why)
     else:
         item.status, item.error = "refused", error
 

@@ -19,7 +19,7 @@ async def get_readiness(request: web.Request) -> web.Response:
     fault = request.app[CLOCK].fault
     if fault is not None:
         raise Refused("unavailable", fault)
-    await request.app[READER].list_commons(after=b"", limit=1)
+    await request.app[READER].list_commons(after=None, limit=1)
     return web.Response(body=msgspec.json.encode({"status": "ready"}), content_type="application/json")
 
 

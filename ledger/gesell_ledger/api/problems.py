@@ -41,9 +41,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Refused(Exception):
     """Ends a request with a refusal."""
 
-    def __init__(self, code: str, detail: str, *, retry_after: int | None = None) -> None:
+    def __init__(self, code: str, detail: str, *, retry_after: int | None = None, **fields: int) -> None:
         super().__init__(detail)
-        self.refusal = Refusal(code=code, detail=detail)
+        self.refusal = Refusal(code=code, detail=detail, fields=fields)
         self.retry_after = retry_after
 
 

@@ -74,7 +74,7 @@ async def get_service(request: web.Request) -> web.Response:
 async def get_commons_list(request: web.Request) -> web.Response:
     """The open commons of this ledger."""
     limit = _limit(request)
-    after = _cursor(request, size=16)
+    after = _cursor(request, size=16) or None
     listed = await request.app[READER].list_commons(after=after, limit=limit + 1)
     now = request.app[CLOCK].look()
     items = [
@@ -113,6 +113,9 @@ async def _melt_due(request: web.Request, commons: Commons, tick: int) -> int:
             due += sum(melt_due(account.holding, commons, tick=tick) for account in page)
         if len(known) >= DUE_KNOWN_MAX:
             known.clear()
+        now = await request.app[READER].load_commons(commons.id)
+        if now is None or now[0].seq != commons.seq:
+            return due  # something moved while it was added up: good enough to show, not to keep
         known[commons.id] = (moment, due)
     return known[commons.id][1]
 
@@ -189,7 +192,7 @@ async def get_balances(request: web.Request) -> web.Response:
     at_ms = _integer(request, "at", default=now, low=0, high=INT_MAX)
     tick = commons.tick_of(at_ms)
     if tick > commons.tick_of(now) + TICKS_AHEAD_MAX:
-        raise Refused("limit-exceeded", f"at most {TICKS_AHEAD_MAX} ticks ahead")
+        raise Refused("limit-exceeded", f"at most {TICKS_AHEAD_MAX} ticks ahead", limit=TICKS_AHEAD_MAX)
     holding, seq = await _holding(request, commons, member.peer, at_ms)
     limit = commons.timeline.policy_at(tick).credit_limit
     shown = present(holding, commons, tick=tick, credit_limit=limit)

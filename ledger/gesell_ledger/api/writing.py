@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -42,6 +42,8 @@ BODIES: Final = web.AppKey("bodies", Room)
 #: What zlib calls the window's size, by Content-Encoding: with gzip's header, with zlib's.
 _WINDOWS: Final = {"gzip": 31, "deflate": 15}
 _CHUNK_BYTES: Final = 64 * 1024
+#: First bytes of bin and str in MessagePack.
+_LEAVES: Final = frozenset({0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB, *range(0xA0, 0xC0)})
 
 #: An envelope in MessagePack may have longer headers than it needs, but not more than this in all.
 _PIECE_MAX_BYTES: Final = 2 * ENVELOPE_MAX_BYTES
@@ -85,7 +87,7 @@ async def post_statements(request: web.Request) -> web.Response:
         raise Refused("unsupported-media-type", f"send {MSGPACK} or {JSON}")
     with request.app[BODIES].hold() as take:
         body = await _receive(request, take)
-        envelopes = _read_request(body, is_json=request.content_type == JSON)
+        envelopes = await _read_request(body, is_json=request.content_type == JSON)
         del body
         results = await request.app[INTAKE].submit(envelopes)
     return _respond(request, results)
@@ -157,26 +159,35 @@ def _wants_msgpack(request: web.Request) -> bool:
     return JSON not in accept and request.content_type == MSGPACK
 
 
-def _read_request(body: bytes, *, is_json: bool) -> list[Envelope | Refusal]:
-    """The envelopes of a request; one that can't be read is its own refusal, the rest go on."""
-    read = _read_json if is_json else _read_msgpack
-    envelopes = read(body)
-    if not envelopes:
+async def _read_request(body: bytes, *, is_json: bool) -> list[Envelope | Refusal]:
+    """The envelopes of a request; one that can't be read is its own refusal, the rest go on.
+
+    The event loop breathes after every `_CHUNK_BYTES`, so that a large request does not hold up the small ones.
+    """
+    pieces: Sequence[msgspec.Raw | bytes] = _cut_json(body) if is_json else _cut_msgpack(body)
+    if not pieces:
         raise Refused("malformed", "a request has at least one statement")
+    envelopes: list[Envelope | Refusal] = []
+    weight = 0
+    for piece in pieces:
+        envelopes.append(_read_one_json(piece) if isinstance(piece, msgspec.Raw) else _read_one_msgpack(piece))
+        weight += len(memoryview(piece))
+        if weight > _CHUNK_BYTES:
+            weight = 0
+            await asyncio.sleep(0)
     return envelopes
-
-
-def _read_msgpack(body: bytes) -> list[Envelope | Refusal]:
-    try:
-        pieces = _cut_msgpack(body)
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        why = str(error) or type(error).__name__
-        raise Refused("malformed", f"not MessagePack of the form {{statements: [envelope…]}}: {why}") from None
-    return [_read_one_msgpack(piece) for piece in pieces]
 
 
 def _cut_msgpack(body: bytes) -> list[bytes]:
     """The bytes of each statement: lengths are walked over, nothing is built."""
+    try:
+        return _pieces_of(body)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        why = str(error) or type(error).__name__
+        raise Refused("malformed", f"not MessagePack of the form {{statements: [envelope…]}}: {why}") from None
+
+
+def _pieces_of(body: bytes) -> list[bytes]:
     unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(body)))
     unpacker.feed(body)
 
@@ -203,10 +214,47 @@ def _read_one_msgpack(piece: bytes) -> Envelope | Refusal:
     if len(piece) > _PIECE_MAX_BYTES:
         return Refusal(code="too-large", detail=f"an envelope has at most {ENVELOPE_MAX_BYTES} bytes")
     try:
-        value = msgpack.unpackb(piece, max_array_len=SIGNATURES_MAX, max_map_len=0, max_ext_len=0)
-    except (ValueError, TypeError, RecursionError) as error:
-        return Refusal(code="malformed", detail=f"not an envelope in MessagePack: {error or type(error).__name__}")
+        value = _Walk(piece).envelope()
+    except (ValueError, TypeError, IndexError, RecursionError, msgpack.UnpackException) as error:
+        why = str(error) or type(error).__name__
+        return Refusal(code="malformed", detail=f"not an envelope in MessagePack: {why}")
     return _read_one(value)
+
+
+class _Walk:
+    """Reads one envelope header by header, so that nothing is built but its three levels and their leaves: decoded as
+    a whole, a byte of nested arrays would become a list of its own.
+    """
+
+    def __init__(self, piece: bytes) -> None:
+        self._piece = piece
+        self._unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(piece)))
+        self._unpacker.feed(piece)
+
+    def envelope(self) -> list[Any]:
+        """The array of SPEC §3; raises `ValueError` for anything of another form."""
+        size = self._array(2, 3)
+        envelope: list[Any] = [self._leaf(), [self._pair() for _ in range(self._array(0, SIGNATURES_MAX))]]
+        if size == 3:
+            envelope.append(self._pair())
+        return envelope
+
+    def _pair(self) -> list[Any]:
+        self._array(2, 2)
+        return [self._leaf(), self._leaf()]
+
+    def _array(self, low: int, high: int) -> int:
+        size: int = self._unpacker.read_array_header()
+        if not low <= size <= high:
+            raise ValueError(f"an array of {size} where {low} to {high} items stand")
+        return size
+
+    def _leaf(self) -> bytes | str:
+        code = self._piece[self._unpacker.tell()]
+        if code not in _LEAVES:
+            raise ValueError("neither bin nor str where one of them stands")
+        leaf: bytes | str = self._unpacker.unpack()
+        return leaf
 
 
 def _read_one(value: Any) -> Envelope | Refusal:
@@ -216,7 +264,8 @@ def _read_one(value: Any) -> Envelope | Refusal:
         return rejected.refusal
 
 
-def _read_json(body: bytes) -> list[Envelope | Refusal]:
+def _cut_json(body: bytes) -> list[msgspec.Raw]:
+    """The JSON of each statement, not decoded yet."""
     if _has_too_many_tokens(body):
         raise Refused("too-large", f"more strings and commas than {STATEMENTS_MAX} statements have")
     try:
@@ -227,7 +276,7 @@ def _read_json(body: bytes) -> list[Envelope | Refusal]:
         raise Refused("too-large", f"a request has at most {STATEMENTS_MAX} statements")
     if _count_members(body) != 1 + sum(_count_members(one) for one in raw):
         raise Refused("malformed", "statements stands there more than once")
-    return [_read_one_json(one) for one in raw]
+    return raw
 
 
 def _has_too_many_tokens(body: bytes) -> bool:

@@ -88,8 +88,8 @@ class Member:
     """A peer's standing in a commons.
 
     `handle` is asked for while pending and the member's for ever once `handle_held`. `barred`: suspended, and not
-    admitted since. `spans` are the (from seq, to seq or None) in which it was active: they tell who takes part in a
-    share-out.
+    admitted since. `spans` are the (from seq, to seq or None) in which it was active, the last one and one that an open
+    share-out looks at: they tell who takes part in it.
     """
 
     peer: bytes
@@ -102,7 +102,13 @@ class Member:
 
     def was_active_at(self, seq: int) -> bool:
         """Whether the member was active when entry `seq` was decided."""
-        return any(start < seq and (end is None or end > seq) for start, end in self.spans)
+        return any(covers(span, seq) for span in self.spans)
+
+
+def covers(span: tuple[int, int | None], seq: int) -> bool:
+    """Whether entry `seq` was decided within a span."""
+    start, end = span
+    return start < seq and (end is None or end > seq)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,7 @@ def decide(books: Books, submission: Submission, *, now_ms: int, ledger: bytes) 
     if refusal is not None:
         return refusal
     if isinstance(statement, Found):
-        if commons is not None:
-            return Refusal(code="id-conflict", detail="the commons was founded already")
+        assert commons is None, "the same name is the same body, hence a known id"
         decision = membership.decide_found(submission)
     else:
         decision = _check_who(books, submission) or _DECIDERS[statement.type](books, submission, at_ms)

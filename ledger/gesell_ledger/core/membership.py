@@ -29,6 +29,7 @@ from gesell_ledger.core.books import (
     Decision,
     Key,
     Member,
+    covers,
 )
 from gesell_protocol.policy import Policy, Timeline
 from gesell_protocol.refusals import Refusal
@@ -177,7 +178,7 @@ def decide_join(books: Books, submission: money.Signed, at_ms: int) -> Decision 
     )
     decision = Decision()
     if commons.policy_at(at_ms).admission == "open" and not member.barred:
-        return _activate(decision, commons, member)
+        return _activate(books, decision, commons, member)
     decision.members[member.peer] = member
     return decision
 
@@ -195,12 +196,16 @@ def decide_admit(books: Books, submission: money.Signed, at_ms: int) -> Decision
         return Refusal(code="wrong-state", detail="the member is active already")
     if books.held.get(member.handle, member.peer) != member.peer:
         return Refusal(code="handle-taken", detail=f"another member took the handle {member.handle} meanwhile")
-    return _activate(Decision(), commons, replace(member, barred=False))
+    return _activate(books, Decision(), commons, replace(member, barred=False))
 
 
-def _activate(decision: Decision, commons: Commons, member: Member) -> Decision:
+def _activate(books: Books, decision: Decision, commons: Commons, member: Member) -> Decision:
+    # Only an open share-out asks who was active before, so only the span that it looks at is kept: who comes and goes
+    # a thousand times leaves no more behind than who did it once.
+    share = books.shares[commons.share] if commons.share is not None else None
+    asked = tuple(span for span in member.spans if share is not None and covers(span, share.seq))
     decision.members[member.peer] = replace(
-        member, status=ACTIVE, handle_held=True, spans=(*member.spans, (commons.seq + 1, None))
+        member, status=ACTIVE, handle_held=True, spans=(*asked, (commons.seq + 1, None))
     )
     decision.commons = replace(commons, active_members=commons.active_members + 1)
     return decision

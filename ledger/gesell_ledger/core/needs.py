@@ -28,7 +28,7 @@ from gesell_protocol.statements import (
 @dataclass(slots=True)
 class Needs:
     """Names of rows: `peers` with their membership and currency account, and whoever holds the handle they ask
-    for; `keys` by their own name, `key_rings` all keys of these peers; entries by statement `ids`; `shares`.
+    for; `keys` by their own name, `key_rings` the live keys of these peers; entries by statement `ids`; `shares`.
     """
 
     peers: set[bytes] = field(default_factory=set)
@@ -60,8 +60,10 @@ def _add(needs: Needs, submission: Submission) -> None:
         case Join(handle=handle, by=by):
             needs.handles.add(handle)
             needs.keys.add(by)
-        case Keys(add=added, by=by):
+        case Keys(add=added, revoke=revoked, by=by):
             needs.keys.update(added)
+            needs.keys.update(revoked)
+            needs.keys.add(by)
             needs.peers.update(added)
             needs.key_rings.add(by)
         case ChangeStewards(stewards=stewards):

@@ -25,8 +25,8 @@ class ClockFault(Fault):
 
 
 #: Classes of SQLSTATE on which the ids are looked up and the batch is tried again: connection failures, shutdowns,
-#: I/O errors, serialization and deadlock, internal errors.
-_TRANSIENT = ("08", "57P0", "58", "40", "53", "XX")
+#: statements cut off for their length, I/O errors, serialization and deadlock, internal errors.
+_TRANSIENT = ("08", "57014", "57P0", "58", "40", "53", "XX")
 
 
 def fault_of(error: BaseException) -> Fault:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -44,14 +44,16 @@ SETTINGS = {
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, connections: int = 8) -> AsyncIterator[Pool]:
-    """A pool of connections as the service uses them; what `asyncpg` raises passes through."""
+async def open_pool(dsn: str, *, connections: int = 8, seconds: int = 60) -> AsyncIterator[Pool]:
+    """A pool of connections as the service uses them, each statement bounded to so many `seconds`; what `asyncpg`
+    raises passes through.
+    """
     async with asyncpg.create_pool(
         dsn,
         min_size=1,
         max_size=connections,
-        server_settings=SETTINGS,
-        command_timeout=60,
+        server_settings={**SETTINGS, "statement_timeout": f"{seconds}s"},
+        command_timeout=seconds + 5,
         timeout=15,
     ) as pool:
         yield pool
@@ -117,6 +119,10 @@ async def find_commons(pool: Pool, names: Sequence[bytes]) -> set[bytes]:
     return {row["hash"] for row in found}
 
 
+#: Timelines kept at most; beyond, all are asked for anew.
+TIMELINES_MAX: Final = 10_000
+
+
 class Timelines:
     """Policies change rarely, so timelines are kept between batches: by commons, with the number of policies."""
 
@@ -130,6 +136,8 @@ class Timelines:
             return known[1]
         found = await connection.fetch(_SEQUENCE["load_policies"], commons_id)
         timeline = rows.read_timeline(found)
+        if len(self._known) >= TIMELINES_MAX:
+            self._known.clear()
         if len(found) == policies:
             self._known[commons_id] = (policies, timeline)
         return timeline
@@ -148,8 +156,11 @@ class Warm:
 
     @property
     def size(self) -> int:
-        """How many things it remembers."""
-        return len(self.peers) + len(self.keys)
+        """About how many KB it takes: for names that were asked for, keys that came, and ticks of fresh money."""
+        books = self.books
+        rest_ticks = max(policy.rest_ticks for _, policy in books.commons.timeline.changes) if books.commons else 0
+        fresh = len(books.accounts) * rest_ticks // 8
+        return 1 + len(self.peers) + len(self.keys) + len(books.keys) + fresh
 
 
 class Batch:
@@ -184,13 +195,13 @@ class Batch:
         warm = self._warm
         if warm is not None and warm.books.commons is not None and warm.books.commons.seq == head["seq"]:
             self._numbers, self._peers, self._keys = warm.numbers, warm.peers, warm.keys
-            warm.books.entries = {}
             return warm.books
         timeline = await self._timelines.load(self._connection, self._commons_id, self._policies)
         return Books(commons=rows.read_commons(head, timeline))
 
     def leave_warm(self, books: Books) -> Warm:
-        """What the next batch may start from, once this one is committed."""
+        """What the next batch may start from, once this one is committed. Entries are asked for anew each time."""
+        books.entries = {}
         return Warm(books, self._numbers, self._peers, self._keys)
 
     async def load(self, books: Books, needs: Needs) -> None:
@@ -198,6 +209,8 @@ class Batch:
         if books.commons is None:
             return
         peers = needs.peers - self._peers
+        # Who comes and goes while a share is open must be seen against it.
+        shares = needs.shares | ({books.commons.share} if books.commons.share is not None else set())
         keys = needs.keys - self._keys
         row = await self._connection.fetchrow(
             _SEQUENCE["load_batch"],
@@ -209,7 +222,7 @@ class Batch:
             list(keys),
             list(needs.key_rings),
             [rows.uuid_of(name) for name in needs.ids],
-            [rows.uuid_of(name) for name in needs.shares],
+            [rows.uuid_of(name) for name in shares],
         )
         assert row is not None
         self._peers |= peers

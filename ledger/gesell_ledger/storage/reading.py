@@ -23,8 +23,12 @@ _READING = queries("reading")
 _SEQUENCE = queries("sequence")
 
 
+BEFORE_ALL: Final = -(2**63)
 #: A page of entries ends at so many postings: more than one entry can have, few enough to answer in a moment.
 PAGE_POSTINGS_MAX: Final = 20_000
+#: … and at about so many bytes of bodies, asked for in chunks of so many entries.
+PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
+CHUNK: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +63,19 @@ class Reader:
         self._pool = pool
         self._timelines = Timelines()
 
-    async def list_commons(self, *, after: bytes, limit: int) -> list[Commons]:
-        """Commons in order of their ids."""
-        found = await self._pool.fetch(_READING["list_commons"], after, limit)
+    async def list_commons(self, *, after: bytes | None, limit: int) -> list[Commons]:
+        """Commons in the order in which they are stored, after the one of this name."""
+        place = BEFORE_ALL if after is None else rows.key_of(after)
+        found = await self._pool.fetch(_READING["list_commons"], place, limit)
         listed = []
         for row in found:
             timeline = await self._timelines.load(self._pool, row["commons_id"], row["policies"])
             listed.append(rows.read_commons(row, timeline))
         return listed
+
+    async def list_sharing(self) -> list[bytes]:
+        """The names of the commons that share out their pool just now."""
+        return [row["hash"] for row in await self._pool.fetch(_READING["list_sharing"])]
 
     async def load_commons(self, commons: bytes) -> tuple[Commons, int] | None:
         """A commons' head as of its last entry, and how many accounts it has; None if it was not founded here."""
@@ -112,28 +121,37 @@ class Reader:
         seq, at_ms, *account = tuple(row)
         return None if account[0] is None else _read_account(account), seq, at_ms
 
-    async def load_account_at(self, commons: Commons, account: Account, at_ms: int) -> tuple[Holding, int, int] | None:
-        """An account as it stood after the last entry at or before a moment: its holding, that entry's seq and time.
+    async def load_account_at(self, commons: Commons, account: Account, at_ms: int) -> tuple[Holding, int] | None:
+        """An account as it stood after the last entry at or before a moment: its holding, and that entry's seq.
 
         Made from the postings alone; None when the moment lies before the first entry.
         """
         commons_id = rows.key_of(commons.id)
-        last = await self._pool.fetchrow(_READING["load_entry_at"], commons_id, at_ms)
-        if last is None:
+        seq = await self._last_before(commons, at_ms + 1)
+        if seq == 0:
             return None
-        seq, last_ms = last["seq"], last["at_ms"]
         posting = await self._pool.fetchrow(_READING["load_last_posting"], commons_id, account.number, seq)
         if posting is None:
-            return Holding(), seq, last_ms
+            return Holding(), seq
         tick = commons.tick_of(posting["at_ms"])
-        start_ms = commons.timeline.window_start(tick) * commons.policy_at(at_ms).tick_seconds * 1000
-        inflows: dict[int, int] = defaultdict(int)
-        reasons = sorted(INFLOW_REASONS)
-        for row in await self._pool.fetch(
-            _READING["load_inflows"], commons_id, account.number, posting["seq"], reasons, start_ms
-        ):
-            inflows[commons.tick_of(row["at_ms"])] += row["amount"]
-        return Holding(posting["balance"], 0, tick, tuple(sorted(inflows.items()))), seq, last_ms
+        tick_ms = commons.policy_at(at_ms).tick_seconds * 1000
+        first = await self._last_before(commons, commons.timeline.window_start(tick) * tick_ms) + 1
+        span = (posting["seq"], first, sorted(INFLOW_REASONS), tick_ms)
+        found = await self._pool.fetch(_READING["load_inflows"], commons_id, account.number, *span)
+        return Holding(posting["balance"], 0, tick, tuple((row["tick"], row["grains"]) for row in found)), seq
+
+    async def _last_before(self, commons: Commons, at_ms: int) -> int:
+        """The seq of the last entry before a moment, 0 if there is none: halving, a look at the primary key each."""
+        low, high = 0, commons.seq
+        if at_ms > commons.at_ms:
+            return high
+        while low < high:
+            middle = (low + high + 1) // 2
+            if await self._pool.fetchval(_READING["load_time_of"], rows.key_of(commons.id), middle) < at_ms:
+                low = middle
+            else:
+                high = middle - 1
+        return low
 
     async def list_postings(
         self, commons: bytes, account: Account, *, after: tuple[int, int] | None, newest_first: bool, limit: int
@@ -153,7 +171,15 @@ class Reader:
         At most `limit`, and fewer where they carry many postings; none only if there are none.
         """
         commons_id = rows.key_of(commons)
-        found = await self._pool.fetch(_READING["list_entries"], commons_id, after, limit)
+        found: list[rows.Row] = []
+        weight = 0
+        while len(found) < limit and weight < PAGE_BYTES_MAX:
+            place = found[-1]["seq"] if found else after
+            more = await self._pool.fetch(_READING["list_entries"], commons_id, place, min(CHUNK, limit - len(found)))
+            found += more
+            weight += sum(len(row["body"]) for row in more)
+            if len(more) < CHUNK:
+                break
         if not found:
             return []
         postings: dict[int, list[Posting]] = defaultdict(list)

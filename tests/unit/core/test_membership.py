@@ -41,6 +41,33 @@ def test_who_left_comes_back_under_the_old_handle_only_and_nobody_else_gets_it()
     assert status(twin, ANNA) == ACTIVE
 
 
+def test_who_comes_and_goes_leaves_no_more_behind_than_who_did_it_once() -> None:
+    twin = Twin()
+    for _ in range(600):
+        twin.done("join", ANNA, handle="anna")
+        twin.done("leave", ANNA)
+    assert len(twin.books.members[ANNA].spans) == 1
+
+
+def test_who_comes_back_while_a_share_is_open_is_still_known_to_take_part() -> None:
+    twin = Twin(admission="steward", brackets=[[0, 500_000_000]])
+    for peer, handle in ((ANNA, "anna"), (BEN, "ben")):
+        twin.done("join", peer, handle=handle)
+        twin.done("admit", STEWARD, peer=peer)
+    twin.done("issue", STEWARD, to=ANNA, amount=1_000)
+    twin.pass_ticks(1)
+    twin.done("pay", ANNA, legs=[[BEN, 500]])
+    twin.done("share", STEWARD, amount=100)
+    shared_at = twin.entries[-1].seq
+    for _ in range(3):
+        twin.done("leave", ANNA)
+        twin.done("join", ANNA, handle="anna")
+        twin.done("admit", STEWARD, peer=ANNA)
+    member = twin.books.members[ANNA]
+    assert len(member.spans) == 2
+    assert member.was_active_at(shared_at)
+
+
 def test_who_was_suspended_comes_back_as_pending_until_admitted() -> None:
     twin = Twin()
     twin.done("join", ANNA, handle="anna")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gesell_ledger.core.decide import Accepted, Submission
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.log import Posting, leaf_data, leaf_hash
-from gesell_protocol.names import ISSUER, POOL
+from gesell_protocol.names import ISSUER, POOL, Holder
 from gesell_protocol.receipts import Receipt, ReceiptMismatch, check_receipt, read_receipt
 from tests.histories import CODE, LEDGER, Twin, key
 
@@ -180,11 +180,29 @@ def test_balancing_moves_something_and_never_more_than_was_signed(name: str, mov
     ],
 )
 def test_melt_goes_from_a_peer_to_the_pool_or_the_issuer_and_nowhere_else(melt: list[tuple[Any, ...]]) -> None:
-    receipt, submission = TRUE["keys"]
-    assert receipt.postings == ()
+    receipt, submission = TRUE["sweep"]
+    true = (Posting("melt", ANNA, CODE, -5), Posting("melt", POOL, CODE, 5))
+    check(with_true_leaf(replace(receipt, postings=true), submission), submission)
     postings = tuple(Posting(*line) for line in melt)
     with pytest.raises(ReceiptMismatch):
         check(with_true_leaf(replace(receipt, postings=postings), submission), submission)
+
+
+def test_melt_stands_first_and_is_charged_to_peers_whom_the_statement_touches() -> None:
+    receipt, submission = TRUE["pay"]
+    own = tuple(posting for posting in receipt.postings if posting.reason != "melt")
+    payer = own[0].holder
+
+    def told(*postings: Posting) -> None:
+        check(with_true_leaf(replace(receipt, postings=postings), submission), submission)
+
+    def melted(holder: Holder) -> tuple[Posting, Posting]:
+        return Posting("melt", holder, CODE, -5), Posting("melt", POOL, CODE, 5)
+
+    told(*melted(payer), *own)
+    for false in ((*own, *melted(payer)), (*melted(key("stranger")), *own), (*melted("escrow"), *own)):
+        with pytest.raises(ReceiptMismatch, match="melt"):
+            told(*false)
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────

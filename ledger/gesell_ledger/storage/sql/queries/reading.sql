@@ -1,13 +1,17 @@
 -- Queries of the reads. None of them shows a balance to anybody: what they load is brought up to date by the core.
 
 -- name: list_commons
--- The commons of this ledger, by name of their id, a page at a time.
+-- Commons in order of their commons_id, a page at a time.
 SELECT commons_id, hash, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code,
        name, ledger, stewards, share
 FROM gesell.commons
-WHERE hash > $1
-ORDER BY hash
+WHERE commons_id > $1
+ORDER BY commons_id
 LIMIT $2;
+
+-- name: list_sharing
+-- Commons that share out their pool just now.
+SELECT hash FROM gesell.commons WHERE share IS NOT NULL;
 
 -- name: load_commons
 -- The head of one commons, without its lock.
@@ -37,10 +41,10 @@ FROM gesell.member
 WHERE commons_id = $1 AND handle_held AND handle = $2;
 
 -- name: load_key_rings
--- The keys that some members' own names do not tell of, first added first.
+-- The live keys that some members' own names do not tell of, and their own where it was revoked, first added first.
 SELECT key, peer, rank, live
 FROM gesell.peer_key
-WHERE commons_id = $1 AND peer = ANY($2::bytea[])
+WHERE commons_id = $1 AND peer = ANY($2::bytea[]) AND (live OR key = peer)
 ORDER BY rank, key;
 
 -- name: load_reserved
@@ -59,31 +63,28 @@ FROM gesell.commons c
 LEFT JOIN gesell.account a ON a.commons_id = c.commons_id AND a.holder = $2 AND a.asset = $3
 WHERE c.commons_id = $1;
 
--- name: load_entry_at
--- The last entry at or before a moment.
-SELECT seq, at_ms
-FROM gesell.entry
-WHERE commons_id = $1 AND at_ms <= $2
-ORDER BY seq DESC
-LIMIT 1;
+-- name: load_time_of
+-- When an entry was accepted. Times never fall, so asking this for some seqs finds the last entry before a moment.
+SELECT at_ms FROM gesell.entry WHERE commons_id = $1 AND seq = $2;
 
 -- name: load_last_posting
 -- An account's last posting up to an entry: its balance then, and when it was brought up to date.
 SELECT p.seq, p.balance, e.at_ms
 FROM gesell.posting p
 JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
-WHERE p.commons_id = $1 AND p.account = $2 AND p.seq <= $3
+WHERE p.commons_id = $1 AND p.account = $2 AND p.seq <= $3 AND e.commons_id = $1 AND e.seq <= $3
 ORDER BY p.seq DESC, p.n DESC
 LIMIT 1;
 
 -- name: load_inflows
--- What reached an account in a stretch of time, for reasons that count as inflow, up to an entry.
-SELECT e.at_ms, p.amount
+-- What reached an account between two entries, for reasons that count as inflow, by tick.
+SELECT e.at_ms / $6::bigint AS tick, sum(p.amount)::bigint AS grains
 FROM gesell.posting p
 JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
-WHERE p.commons_id = $1 AND p.account = $2 AND p.seq <= $3 AND p.amount > 0 AND p.reason = ANY($4::text[])
-  AND e.commons_id = $1 AND e.at_ms >= $5
-ORDER BY e.seq;
+WHERE p.commons_id = $1 AND p.account = $2 AND p.seq BETWEEN $4 AND $3 AND p.amount > 0 AND p.reason = ANY($5::text[])
+  AND e.commons_id = $1 AND e.seq BETWEEN $4 AND $3
+GROUP BY 1
+ORDER BY 1;
 
 -- name: list_postings
 -- An account's history from an entry on, first to last.
@@ -91,7 +92,7 @@ SELECT p.seq, p.n, p.reason, p.amount, p.balance, e.at_ms, e.id, e.body, m.text
 FROM gesell.posting p
 JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
 LEFT JOIN gesell.memo m ON m.commons_id = e.commons_id AND m.id = e.id
-WHERE p.commons_id = $1 AND p.account = $2 AND (p.seq, p.n) > ($3, $4)
+WHERE p.commons_id = $1 AND p.account = $2 AND (p.seq, p.n) > ($3, $4) AND e.commons_id = $1 AND e.seq >= $3
 ORDER BY p.seq, p.n
 LIMIT $5;
 
@@ -101,7 +102,7 @@ SELECT p.seq, p.n, p.reason, p.amount, p.balance, e.at_ms, e.id, e.body, m.text
 FROM gesell.posting p
 JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
 LEFT JOIN gesell.memo m ON m.commons_id = e.commons_id AND m.id = e.id
-WHERE p.commons_id = $1 AND p.account = $2 AND (p.seq, p.n) < ($3, $4)
+WHERE p.commons_id = $1 AND p.account = $2 AND (p.seq, p.n) < ($3, $4) AND e.commons_id = $1 AND e.seq <= $3
 ORDER BY p.seq DESC, p.n DESC
 LIMIT $5;
 

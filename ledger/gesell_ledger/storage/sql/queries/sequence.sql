@@ -40,7 +40,7 @@ SELECT
     ARRAY(
         SELECT ROW(key, peer, rank, live)
         FROM gesell.peer_key
-        WHERE commons_id = $1 AND (key = ANY($6::bytea[]) OR peer = ANY($7::bytea[]))
+        WHERE commons_id = $1 AND (key = ANY($6::bytea[]) OR (peer = ANY($7::bytea[]) AND live))
     ) AS keys,
     ARRAY(
         SELECT ROW(seq, at_ms, id, body, signatures)
