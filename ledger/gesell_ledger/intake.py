@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import repeat
 from typing import Final
 
 from gesell_ledger.core.decide import Submission
@@ -26,15 +25,24 @@ CHUNK: Final = 32
 THREADS: Final = 2
 
 
+_UNCHECKED: Final = Refusal(code="internal", detail="the statement was not checked")
+
+
 class _Job:
-    """The envelopes of one request, what became of each, and how many are still to be checked."""
+    """The envelopes of one request: `given` of them are with a thread or back, `left` are not back yet."""
 
-    __slots__ = ("checked", "done", "left")
+    __slots__ = ("checked", "done", "envelopes", "given", "left")
 
-    def __init__(self, size: int, done: asyncio.Future[None]) -> None:
-        self.checked: list[Submission | Refusal | None] = [None] * size
-        self.left = size
+    def __init__(self, envelopes: Sequence[Envelope | Refusal], done: asyncio.Future[None]) -> None:
+        self.envelopes = envelopes
+        self.checked: list[Submission | Refusal] = []
+        self.given = 0
+        self.left = len(envelopes)
         self.done = done
+
+
+#: A run of envelopes of one job: the job, the first one's place, and how many.
+_Run = tuple[_Job, int, int]
 
 
 class Intake:
@@ -50,7 +58,7 @@ class Intake:
         self._room = in_flight
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._idle = THREADS
-        self._waiting: deque[tuple[_Job, int, Envelope]] = deque()
+        self._waiting: deque[_Job] = deque()
 
     async def submit(self, envelopes: Sequence[Envelope | Refusal]) -> list[Answer]:
         """Answer each envelope, in the order given; one that was refused while it was read stays refused.
@@ -69,47 +77,59 @@ class Intake:
 
     async def _check(self, envelopes: Sequence[Envelope | Refusal]) -> Sequence[Submission | Refusal]:
         """Check all envelopes of a request in the threads, together with those of other requests."""
-        job = _Job(len(envelopes), asyncio.get_running_loop().create_future())
-        for place, envelope in enumerate(envelopes):
-            if isinstance(envelope, Refusal):
-                job.checked[place] = envelope
-                job.left -= 1
-            else:
-                self._waiting.append((job, place, envelope))
+        job = _Job(envelopes, asyncio.get_running_loop().create_future())
+        job.checked = [_UNCHECKED] * len(envelopes)
+        self._waiting.append(job)
         self._hand_out()
-        if job.left:
-            await job.done
-        return [checked for checked in job.checked if checked is not None]
+        await job.done
+        return job.checked
 
     def _hand_out(self) -> None:
-        """Give idle threads what waits."""
+        """Give idle threads what waits, in order, up to a chunk each."""
         loop = asyncio.get_running_loop()
         while self._idle and self._waiting:
-            chunk = [self._waiting.popleft() for _ in range(min(CHUNK, len(self._waiting)))]
+            runs = self._take_chunk()
+            chunk = [envelope for job, first, size in runs for envelope in job.envelopes[first : first + size]]
             self._idle -= 1
-            checking = loop.run_in_executor(self._threads, self._check_chunk, [envelope for _, _, envelope in chunk])
-            checking.add_done_callback(partial(self._take_back, chunk))
+            checking = loop.run_in_executor(self._threads, self._check_chunk, chunk)
+            checking.add_done_callback(partial(self._take_back, runs))
 
-    def _take_back(
-        self, chunk: Sequence[tuple[_Job, int, Envelope]], checking: asyncio.Future[list[Submission | Refusal]]
-    ) -> None:
+    def _take_chunk(self) -> list[_Run]:
+        runs: list[_Run] = []
+        room = CHUNK
+        while room and self._waiting:
+            job = self._waiting[0]
+            size = min(room, len(job.envelopes) - job.given)
+            runs.append((job, job.given, size))
+            job.given += size
+            room -= size
+            if job.given == len(job.envelopes):
+                self._waiting.popleft()
+        return runs
+
+    def _take_back(self, runs: Sequence[_Run], checking: asyncio.Future[list[Submission | Refusal]]) -> None:
         self._idle += 1
         if checking.cancelled():
             return
         fault = checking.exception()
-        for (job, place, _), checked in zip(chunk, checking.result() if fault is None else repeat(None), strict=False):
-            job.checked[place] = checked
-            job.left -= 1
-            if fault is not None and not job.done.done():
+        at = 0
+        for job, first, size in runs:
+            if fault is None:
+                job.checked[first : first + size] = checking.result()[at : at + size]
+            elif not job.done.done():
                 job.done.set_exception(fault)
+            at += size
+            job.left -= size
             if job.left == 0 and not job.done.done():
                 job.done.set_result(None)
         self._hand_out()
 
-    def _check_chunk(self, envelopes: Sequence[Envelope]) -> list[Submission | Refusal]:
+    def _check_chunk(self, envelopes: Sequence[Envelope | Refusal]) -> list[Submission | Refusal]:
         return [self._check_one(envelope) for envelope in envelopes]
 
-    def _check_one(self, envelope: Envelope) -> Submission | Refusal:
+    def _check_one(self, envelope: Envelope | Refusal) -> Submission | Refusal:
+        if isinstance(envelope, Refusal):
+            return envelope
         try:
             statement = read_statement(envelope, min_tick_seconds=self._min_tick_seconds)
             verify_envelope(envelope)

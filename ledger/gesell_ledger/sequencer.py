@@ -43,8 +43,8 @@ BATCH_MAX: Final = 1_000
 BATCH_WEIGHT_MAX: Final = 20_000
 #: A `keys` statement looks through all keys that the batch has met, so few of them go together.
 KEYS_WEIGHT: Final = 100
-#: The event loop breathes after this many touched accounts.
-BREATH_WEIGHT: Final = 400
+#: The event loop breathes, and looks at the clock, after this many statements and postings.
+BREATH_WEIGHT: Final = 1_000
 RETRY_SECONDS: Final = 20.0
 #: Of how many commons one request may hold connections at the same time.
 COMMONS_AT_ONCE: Final = 4
@@ -276,15 +276,18 @@ class Sequencer:
         """Decide in order, each against the books that the one before left."""
         outcomes: list[Outcome] = []
         weight = 0
+        now_ms = self._clock.now_ms()
         for submission in batch:
-            outcome = decide(books, submission, now_ms=self._clock.now_ms(), ledger=self._ledger)
+            outcome = decide(books, submission, now_ms=now_ms, ledger=self._ledger)
             if isinstance(outcome, Accepted):
                 books.apply(outcome.decision, outcome.entry)
+                weight += len(outcome.entry.postings)
             outcomes.append(outcome)
-            weight += _weight(submission)
+            weight += KEYS_WEIGHT if submission.statement.type == Keys.type else 1
             if weight > BREATH_WEIGHT:
                 weight = 0
                 await asyncio.sleep(0)
+                now_ms = self._clock.now_ms()
         return outcomes
 
 
