@@ -25,23 +25,12 @@ from gesell_protocol.names import ESCROW, ISSUER, POOL, RESERVED_HOLDERS, Holder
 from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import read_statement, write_body
 from tests import plain_model
+from tests.speaking import POLICY
 
 HOUR_MS: Final = 3_600_000
 #: Where test clocks start: the beginning of a tick of an hour, some time in 2025.
 START_MS: Final = 490_000 * HOUR_MS
 CODE: Final = "WRG"
-
-POLICY: Final[Mapping[str, Any]] = {
-    "tick_seconds": 3600,
-    "rest_ticks": 0,
-    "brackets": [[0, 20_000_000]],
-    "melt_to": "pool",
-    "admission": "open",
-    "credit_limit": 0,
-    "vouch_min": 1,
-    "visibility": "open",
-    "notice_ticks": 0,
-}
 
 _SIGNERS: dict[bytes, Signer] = {}
 

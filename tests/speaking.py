@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgpack
@@ -25,9 +25,8 @@ from gesell_protocol.statements import read_statement, write_body
 HOUR_MS = 3_600_000
 MSGPACK = "application/msgpack"
 
-_numbers = itertools.count()
-
-POLICY: Mapping[str, Any] = {
+#: Hourly ticks and a melt that is easily seen; open to all, no credit.
+POLICY: Final[Mapping[str, Any]] = {
     "tick_seconds": 3600,
     "rest_ticks": 0,
     "brackets": [[0, 20_000_000]],
@@ -38,6 +37,8 @@ POLICY: Mapping[str, Any] = {
     "visibility": "open",
     "notice_ticks": 0,
 }
+
+_numbers = itertools.count()
 
 
 def signer_of(name: str) -> Signer:

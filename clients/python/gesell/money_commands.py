@@ -5,6 +5,7 @@ Owns their words. The rules are the ledger's, the signing, sending and checking 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from cyclopts import Parameter
 from gesell import showing
 from gesell.client import Client
 from gesell.options import DEFAULTS, Cosign, MemoOption, Options, fail, load_keys, run
+from gesell.peer import Peer
+from gesell_protocol.receipts import Receipt
 
 
 def pay(
@@ -67,16 +70,14 @@ def issue(to: str, amount: str, *, cosign: Cosign = None, memo: MemoOption = Non
     memo
         A note for the members.
     """
-    run(_issue(to, amount, cosign or [], memo, options))
-
-
-async def _issue(to: str, amount: str, cosign: list[Path], memo: str | None, options: Options) -> None:
-    signers = load_keys(cosign)
-    async with options.signer() as client:
-        receipt = await client.issue(to, amount, signers=signers, memo=memo)
-        showing.show_receipt(
-            receipt, f"Issued {{moved}} to {showing.short(to)}", currency=await client.currency(), as_json=options.json
+    run(
+        _as_steward(
+            lambda client, signers: client.issue(to, amount, signers=signers, memo=memo),
+            f"Issued {{moved}} to {showing.short(to)}",
+            cosign,
+            options,
         )
+    )
 
 
 def grant(to: str, amount: str, *, cosign: Cosign = None, memo: MemoOption = None, options: Options = DEFAULTS) -> None:
@@ -93,19 +94,14 @@ def grant(to: str, amount: str, *, cosign: Cosign = None, memo: MemoOption = Non
     memo
         A note for the members.
     """
-    run(_grant(to, amount, cosign or [], memo, options))
-
-
-async def _grant(to: str, amount: str, cosign: list[Path], memo: str | None, options: Options) -> None:
-    signers = load_keys(cosign)
-    async with options.signer() as client:
-        receipt = await client.grant(to, amount, signers=signers, memo=memo)
-        showing.show_receipt(
-            receipt,
+    run(
+        _as_steward(
+            lambda client, signers: client.grant(to, amount, signers=signers, memo=memo),
             f"Granted {{moved}} from the pool to {showing.short(to)}",
-            currency=await client.currency(),
-            as_json=options.json,
+            cosign,
+            options,
         )
+    )
 
 
 def share(amount: str, *, cosign: Cosign = None, memo: MemoOption = None, options: Options = DEFAULTS) -> None:
@@ -120,19 +116,24 @@ def share(amount: str, *, cosign: Cosign = None, memo: MemoOption = None, option
     memo
         A note for the members.
     """
-    run(_share(amount, cosign or [], memo, options))
-
-
-async def _share(amount: str, cosign: list[Path], memo: str | None, options: Options) -> None:
-    signers = load_keys(cosign)
-    async with options.signer() as client:
-        receipt = await client.share(amount, signers=signers, memo=memo)
-        showing.show_receipt(
-            receipt,
+    run(
+        _as_steward(
+            lambda client, signers: client.share(amount, signers=signers, memo=memo),
             "Shared {moved} of the pool; the ledger pays it out now",
-            currency=await client.currency(),
-            as_json=options.json,
+            cosign,
+            options,
         )
+    )
+
+
+async def _as_steward(
+    say: Callable[[Client, list[Peer]], Awaitable[Receipt]], sentence: str, cosign: list[Path] | None, options: Options
+) -> None:
+    """Say something that takes stewards' signatures, and show what it did."""
+    signers = load_keys(cosign or [])
+    async with options.signer() as client:
+        receipt = await say(client, signers)
+        showing.show_receipt(receipt, sentence, currency=await client.currency(), as_json=options.json)
 
 
 def resend(file: Path, *, options: Options = DEFAULTS) -> None:

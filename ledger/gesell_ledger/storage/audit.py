@@ -144,6 +144,7 @@ class _Check:
         self._policies: list[tuple[int, int, bytes]] = []
 
     async def run(self) -> Report:
+        """Go through the commons from its first entry to its last and tell what does not hold."""
         head = await self._connection.fetchrow(_READING["load_commons"], self._commons_id)
         assert head is not None
         report = Report(head["hash"].hex(), head["name"], head["currency_code"])

@@ -114,6 +114,7 @@ def test_pending_and_suspended_members_speak_keys_leave_and_erase(kind: str, sta
         "erase": {"statement": joined},
     }
     twin.done(kind, ANNA, **says[kind])
+    assert fields_of(twin.entries[-1])["type"] == kind
 
 
 # ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -245,7 +245,7 @@ def test_every_truncation_of_canonical_bytes_is_refused(value: Any) -> None:
             unpack(data[:length])
 
 
-def _is_the_one_encoding(data: bytes) -> None:
+def _assert_the_one_encoding(data: bytes) -> None:
     try:
         value = unpack(data)
     except NotCanonical:
@@ -258,7 +258,7 @@ def _is_the_one_encoding(data: bytes) -> None:
 @example(b"\xd9\x00")
 @example(b"\x80")
 def test_any_bytes_are_refused_or_are_the_one_encoding_of_their_value(data: bytes) -> None:
-    _is_the_one_encoding(data)
+    _assert_the_one_encoding(data)
 
 
 @given(values, st.integers(0, 2**16), st.integers(0, 255), st.sampled_from(["change", "insert", "delete"]))
@@ -269,7 +269,7 @@ def test_mutated_bytes_are_refused_or_are_the_one_encoding_of_another_value(
     data = pack(value)
     place %= len(data)
     skipped = 0 if how == "insert" else 1
-    _is_the_one_encoding(data[:place] + (b"" if how == "delete" else bytes([byte])) + data[place + skipped :])
+    _assert_the_one_encoding(data[:place] + (b"" if how == "delete" else bytes([byte])) + data[place + skipped :])
 
 
 # ── Bounded cost ─────────────────────────────────────────────────────────────────────────────────────────────────
