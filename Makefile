@@ -16,10 +16,10 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -q tests/unit
+	$(PYTEST) -q -n 2 --dist loadfile tests/unit
 
 unit: .venv/ready
-	$(PYTEST) -q tests/unit
+	$(PYTEST) -q -n 2 --dist loadfile tests/unit
 
 format: .venv/ready
 	$(BIN)/ruff format .

