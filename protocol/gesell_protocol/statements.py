@@ -376,12 +376,12 @@ def _check_keys(statement: Keys) -> None:
 
 def _check_issue(statement: Issue) -> None:
     if statement.to == statement.by:
-        raise ValueError("to: never the one who speaks; another steward may speak for it")
+        raise ValueError("to: nobody issues to themselves; another steward may speak for you")
 
 
 def _check_grant(statement: Grant | Pay) -> None:
     if any(leg.to == statement.by for leg in statement.legs):
-        raise ValueError("legs: a payee is never the one who speaks")
+        raise ValueError("legs: nobody pays themselves")
 
 
 def _check_pay(statement: Pay) -> None:

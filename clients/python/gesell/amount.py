@@ -51,11 +51,15 @@ AmountLike = str | Decimal | int | Amount
 def grains_of(amount: AmountLike, *, code: str, scale: int) -> int:
     """The grains of what a caller wrote, in the currency `code` with `scale` decimals.
 
-    Raises `TypeError` for a float, `ValueError` for what is no decimal number, has too many decimals, or is an
-    `Amount` of another currency. Nothing is rounded.
+    Raises `TypeError` for a float, `ValueError` for what is no decimal number, is not more than 0, has too many
+    decimals, or is an `Amount` of another currency. Nothing is rounded.
     """
     if isinstance(amount, Amount):
         if (amount.code, amount.scale) != (code, scale):
             raise ValueError(f"{amount} is not an amount of {code} with {scale} decimals")
-        return amount.grains
-    return parse_amount(amount, scale=scale)
+        grains = amount.grains
+    else:
+        grains = parse_amount(amount, scale=scale)
+    if grains <= 0:
+        raise ValueError(f"what moves is more than 0, not {amount}")
+    return grains

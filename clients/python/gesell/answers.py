@@ -160,6 +160,8 @@ def milliseconds(at: datetime | int) -> int:
         if at.tzinfo is None:
             raise ValueError("a datetime without a time zone names no moment: say tzinfo=UTC or your own")
         return (at - _EPOCH) // timedelta(milliseconds=1)
+    if isinstance(at, bool) or not isinstance(at, int):
+        raise TypeError(f"a moment is an aware datetime, or ms since the epoch as int, not {at!r}")
     return at
 
 

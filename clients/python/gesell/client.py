@@ -6,6 +6,7 @@ look like `reads`'; what a receipt must say is the protocol's.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from gesell.delivery import Parcel, deliver, parcel, requests_of
 from gesell.errors import (
     Expired,
     GesellError,
+    OutcomeUnknown,
     ReceiptMismatch,
     Refused,
     TooEarly,
@@ -110,6 +112,7 @@ class Client(Reads):
         super().__init__(_link or Link(url, timeout=timeout, patience=patience), commons=commons, by=speaker)
         self._url = url
         self._peer = peer
+        self._unsettled: tuple[OutcomeUnknown, ...] = ()
 
     async def __aenter__(self) -> Self:
         await self._link.transport.__aenter__()
@@ -122,6 +125,11 @@ class Client(Reads):
 
     def __repr__(self) -> str:
         return f"<Client {self._url} commons={self.commons_id} peer={self._peer!r}>"
+
+    @property
+    def unsettled(self) -> tuple[OutcomeUnknown, ...]:
+        """What a cancelled call left without an answer: each carries the envelope to send again."""
+        return self._unsettled
 
     def as_peer(self, peer: Peer, *, by: PeerLike | None = None) -> Client:
         """The same connection spoken for by another peer: `await gesell.as_peer(bob).pay("ada", "1")`.
@@ -340,13 +348,21 @@ class Client(Reads):
             for result in results:
                 print(result.status, result.receipt or result.error)
         """
+        if isinstance(envelopes, (Envelope, bytes)):
+            raise TypeError("submit takes a list of envelopes: submit([envelope])")
         read = [_read(envelope) for envelope in envelopes]
         for statement in {statement.commons: statement for _, statement in read}.values():
             if not isinstance(statement, Found):
                 await self._founded(statement.commons)
         parcels = [parcel(envelope, statement.id) for envelope, statement in read]
-        for request in requests_of(parcels):
-            await deliver(self._link.transport, request, patience=self._link.patience)
+        try:
+            for request in requests_of(parcels):
+                await deliver(self._link.transport, request, patience=self._link.patience)
+        except asyncio.CancelledError:
+            why = "sending was interrupted before there was an answer"
+            open_ = [item for item in parcels if item.status == "open"]
+            self._unsettled = tuple(OutcomeUnknown(item.envelope, item.id, why=why) for item in open_)
+            raise
         return [self._result(item, statement) for item, (_, statement) in zip(parcels, read, strict=True)]
 
     # ── Within ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -80,6 +80,8 @@ async def _found(
         return
     say(f"Founded {name}: {commons}", strong=True)
     say(f"Melt: {showing.melt_rate(rules)}.")
+    if rules.visibility == "open":
+        say("Open: anyone may read balances, history and memos.")
     say(f"Next: export GESELL_COMMONS={commons} and gesell join HANDLE")
 
 

@@ -159,9 +159,10 @@ async def _live(town: Town, console: Console) -> None:
             due = [day for day in SHARE_DAYS if town.day < day <= today]
             town.day = min(today, DAYS)
             await _pass_day(town)
-            if due:
-                await _share_out(town)
+            shared = await _share_out(town) if due else 0
             await _read_entries(town)
+            if shared:
+                console.print(f"day {town.day:3}: {_money(shared)} of the pool shared out, the same to each")
             if view is not None:
                 about = await town.client.commons()
                 view.update(_picture(town, about))
@@ -215,16 +216,16 @@ def _cents(chance: random.Random, low: int, high: int) -> Decimal:
     return Decimal(chance.randint(low, high)).scaleb(-2)
 
 
-async def _share_out(town: Town) -> None:
-    """Share what is in the pool among all, and wait until the ledger has paid everybody."""
+async def _share_out(town: Town) -> int:
+    """Share what is in the pool among all, and wait until the ledger has paid everybody; returns the grains shared."""
     pool = (await town.client.commons()).pool
     if pool.grains < len(town.people):
-        return
+        return 0
     await town.client.share(pool)
     town.shared += pool.grains
     for _ in range(500):
         if (await town.client.commons()).escrow.grains == 0:
-            return
+            return pool.grains
         await asyncio.sleep(0.02)
     raise errors.GesellError("the ledger did not pay the share out within ten seconds")
 
@@ -261,14 +262,14 @@ def _picture(town: Town, about: Commons) -> Group:
         balance = person.balance.grains if person.balance is not None else 0
         money = [_money(grains) for grains in (balance, person.received, person.paid, person.melted)]
         drawn.add_row(person.handle, person.temper, *money)
-    return Group(drawn, Text(_flow(town, about), no_wrap=True))
+    return Group(drawn, Text(_flow(town, about)))
 
 
 def _flow(town: Town, about: Commons) -> str:
     due = about.melt_due.grains if about.melt_due is not None else 0
     return (
-        f"{town.payments} payments, {_money(town.volume)} {CURRENCY} moved;"
-        f" in the pool {_money(about.pool.grains)}, melted but not posted yet {_money(due)}"
+        f"{town.payments} payments, {_money(town.volume)} moved;"
+        f" pool {_money(about.pool.grains)}, still to post {_money(due)}"
     )
 
 

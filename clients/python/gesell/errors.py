@@ -242,6 +242,11 @@ class InsufficientFunds(Refused):
     #: What the statement takes; None if the ledger did not say.
     needed: Amount | None = None
 
+    def __str__(self) -> str:
+        if self.available is None or self.needed is None:
+            return super().__str__()
+        return f"There is not enough: {self.available} to spend after melt, and this takes {self.needed}."
+
 
 class LimitExceeded(Refused):
     """It would pass a limit: `limit`, in grains or a count as the detail says, where the ledger named it."""

@@ -79,7 +79,11 @@ class Options:
         async with Client(self.url) as service:
             commons = await self.choose_commons(service)
         async with Client(self.url, commons=commons, peer=peer) as client:
-            yield client
+            try:
+                yield client
+            except asyncio.CancelledError:
+                _interrupted.extend(client.unsettled)
+                raise
 
     async def choose_commons(self, client: Client) -> str:
         """The commons that is meant: the one given, the one that begins so, or the only one."""
@@ -96,6 +100,9 @@ class Options:
         names = ", ".join(f"{item.id[:8]} ({item.name})" for item in there[:8])
         raise Mistake(f"Which commons? {names}. Say --commons or set GESELL_COMMONS.")
 
+
+#: What an interrupted command left without an answer, for `failures_told` to keep.
+_interrupted: Final[list[errors.OutcomeUnknown]] = []
 
 DEFAULTS: Final = Options()
 #: Options that several commands have.
@@ -144,11 +151,10 @@ def failures_told() -> Iterator[None]:
     except ValueError as error:  # an amount, a handle or a did that is none, found before anything was sent
         fail(str(error), "Nothing was sent.", status=2)
     except KeyboardInterrupt:
-        fail(
-            "Interrupted.",
-            "If a statement was on its way it may have been applied: see gesell history before you repeat it.",
-            status=130,
-        )
+        print(file=sys.stderr)  # what was interrupted may have left the cursor within a line
+        if not _interrupted:
+            fail("Interrupted; nothing was on its way.", status=130)
+        fail("Interrupted while a statement had no answer yet.", next_step(_interrupted[0]), status=130)
 
 
 def fail(what: str, advice: str = "", *, status: int = 1) -> NoReturn:
@@ -159,8 +165,6 @@ def fail(what: str, advice: str = "", *, status: int = 1) -> NoReturn:
 
 def what_happened(error: errors.GesellError) -> str:
     """What went wrong, in the currency rather than in grains where the error knows it."""
-    if isinstance(error, errors.InsufficientFunds) and error.available and error.needed:
-        return f"There is not enough: {error.available} to spend after melt, and this takes {error.needed}."
     return str(error)
 
 

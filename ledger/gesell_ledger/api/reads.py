@@ -181,7 +181,7 @@ async def _member(request: web.Request, commons: Commons) -> Member:
         raise Refused("unknown-member", "not a handle or did of a member")
     member = await request.app[READER].load_member(commons.id, name)
     if member is None:
-        raise Refused("unknown-member", "there is no such member in this commons")
+        raise Refused("unknown-member", f"there is no member {text} in this commons")
     return member
 
 

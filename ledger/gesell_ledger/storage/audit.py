@@ -30,6 +30,7 @@ from gesell_ledger.storage import rows
 from gesell_ledger.storage.faults import not_an_address
 from gesell_ledger.storage.postgres import SETTINGS
 from gesell_ledger.storage.queries import queries
+from gesell_protocol.amounts import format_amount
 from gesell_protocol.demurrage import INFLOW_REASONS, Holding, melt, melt_by_the_letter, receive
 from gesell_protocol.envelopes import Envelope, Memo, verify_envelope
 from gesell_protocol.log import Posting
@@ -56,6 +57,7 @@ class Report:
     commons: str
     name: str
     currency: str
+    scale: int
     entries: int = 0
     postings: int = 0
     accounts: int = 0
@@ -90,15 +92,21 @@ class Report:
     def __str__(self) -> str:
         head = (
             f"{self.name} ({self.commons[:8]}…):"
-            f" {self.entries} entries, {self.postings} postings, {self.accounts} accounts"
+            f" {_count(self.entries, 'entry', 'entries')}, {self.postings} postings,"
+            f" {self.accounts} accounts (pool, issuer and escrow among them)"
         )
         if self.holds:
+            melted = format_amount(self.melted, scale=self.scale)
             return (
                 f"{head}: the books hold.\n"
                 "  every signature verifies, every entry sums to zero, every balance equals its postings,\n"
-                f"  and what melted ({self.melted} grains of {self.currency}) is what the law takes, tick by tick"
+                f"  and what melted ({melted} {self.currency}) is what the law takes, tick by tick"
             )
         return "\n  ".join([f"{head}: THE BOOKS DO NOT HOLD", *self.findings])
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 async def audit(dsn: str, *, progress: Callable[[str, int, int], None] | None = None) -> list[Report]:
@@ -147,7 +155,7 @@ class _Check:
         """Go through the commons from its first entry to its last and tell what does not hold."""
         head = await self._connection.fetchrow(_READING["load_commons"], self._commons_id)
         assert head is not None
-        report = Report(head["hash"].hex(), head["name"], head["currency_code"])
+        report = Report(head["hash"].hex(), head["name"], head["currency_code"], head["currency_scale"])
         async for stored in self._entries(head["hash"]):
             if not await self._check_entry(report, stored, ledger=head["ledger"]):
                 report.find("what comes after it can't be decided without it, so the check ends here")
