@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -18,8 +19,15 @@ from gesell import Peer
 
 async def gesell(home: Path, *words: str, url: str = "http://127.0.0.1:1") -> tuple[int, str, str]:
     """Run `gesell` with a home of its own; returns exit status, stdout, stderr."""
+    process = await started(home, *words, url=url)
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def started(home: Path, *words: str, url: str) -> asyncio.subprocess.Process:
+    """`gesell` under way, with a home of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GESELL_", "XDG_"))}
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "gesell",
@@ -29,8 +37,6 @@ async def gesell(home: Path, *words: str, url: str = "http://127.0.0.1:1") -> tu
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
 
 
 def mode(path: Path) -> int:
@@ -106,6 +112,27 @@ async def test_an_unknown_outcome_is_kept_and_settled_without_paying_twice(tmp_p
     assert len(ledger.receipts) == 1
     assert len(set(ledger.posts)) == 1
     assert not there_is(kept)
+
+
+async def test_an_interrupted_payment_is_kept_and_settled_without_paying_twice(tmp_path: Path) -> None:
+    ledger = WireLedger()
+    ledger.odd = [drop_applied, lambda *_: problem("unavailable", 503, retry_after=30)]
+    await gesell(tmp_path, "key", "new", "--no-passphrase")
+    async with serving(ledger) as url:
+        words = ("pay", BOB.did, "0.05", "--commons", ledger.commons.hex())
+        process = await started(tmp_path, *words, url=url)
+        async with asyncio.timeout(20):
+            while len(ledger.posts) < 2:  # noqa: ASYNC110 - the ledger is a server, it sets no event
+                await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, told = await process.communicate()
+        assert process.returncode == 130
+        kept = told.decode().rsplit("gesell resend ", 1)[1].strip()
+        assert there_is(kept)
+        status, out, _ = await gesell(tmp_path, "resend", kept, url=url)
+    assert status == 0
+    assert "had been applied" in out
+    assert len(ledger.receipts) == 1
 
 
 async def test_without_the_ledger_the_wallet_goes_on_and_says_what_to_install(
