@@ -99,6 +99,8 @@ class Transport:
         if url.origin() != self.base.origin():
             raise UnexpectedAnswer(f"the ledger points to another origin: {url.origin()}")
         pauses = backoff()
+        # All attempts together take no longer than one may: a ledger that hangs is told of in time.
+        deadline = time.monotonic() + self._timeout
         for attempt in range(READ_ATTEMPTS):
             try:
                 answer = await self.ask("GET", url)
@@ -112,7 +114,8 @@ class Transport:
                 if not isinstance(failure, Refused) or failure.code not in PASSING:
                     raise failure
             pause = max(next(pauses), wait)
-            if attempt + 1 == READ_ATTEMPTS or pause > BACKOFF_MAX_SECONDS:
+            late = time.monotonic() + pause > deadline
+            if attempt + 1 == READ_ATTEMPTS or pause > BACKOFF_MAX_SECONDS or late:
                 break
             await asyncio.sleep(pause)
         raise failure

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -310,3 +312,18 @@ async def test_another_server_is_told_from_a_ledger(ledger: WireLedger) -> None:
     async with serving(ledger) as url, Client(url + "/elsewhere") as gesell:
         with pytest.raises(UnexpectedAnswer, match="is the address right"):
             await gesell.service()
+
+
+async def test_a_ledger_that_hangs_is_told_of_in_the_time_of_one_attempt() -> None:
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(5)
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    began = time.monotonic()
+    async with Client(f"http://127.0.0.1:{port}", timeout=0.4) as client:
+        with pytest.raises(Unreachable):
+            await client.service()
+    assert time.monotonic() - began < 1.5
+    server.close()
