@@ -37,3 +37,8 @@ def leaf_data(*, seq: int, at_ms: int, body: bytes, signatures: Signatures, post
 def leaf_hash(data: bytes) -> bytes:
     """The 32-byte RFC 6962 hash of one leaf."""
     return sha256(b"\x00" + data).digest()
+
+
+def leaf_of(*, seq: int, at_ms: int, body: bytes, signatures: Signatures, postings: Sequence[Posting]) -> bytes:
+    """The leaf hash of an entry from its parts: what whoever holds an entry or a receipt computes again."""
+    return leaf_hash(leaf_data(seq=seq, at_ms=at_ms, body=body, signatures=signatures, postings=postings))

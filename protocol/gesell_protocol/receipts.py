@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gesell_protocol.envelopes import Envelope
-from gesell_protocol.log import Posting, leaf_data, leaf_hash
+from gesell_protocol.log import Posting, leaf_of
 from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
 from gesell_protocol.statements import Grant, Issue, Leave, Leg, Pay, Retire, Share, Statement
 
@@ -94,14 +94,14 @@ def check_receipt(receipt: Receipt, *, envelope: Envelope, statement: Statement,
     """
     if receipt.commons != statement.commons or receipt.id != statement.id:
         raise ReceiptMismatch("the receipt is for another statement")
-    data = leaf_data(
+    leaf = leaf_of(
         seq=receipt.seq,
         at_ms=receipt.at_ms,
         body=envelope.body,
         signatures=envelope.signatures,
         postings=receipt.postings,
     )
-    if leaf_hash(data) != receipt.leaf:
+    if leaf != receipt.leaf:
         raise ReceiptMismatch("the leaf is not the hash of what was signed")
     _check_sums(receipt.postings)
     own = [posting for posting in receipt.postings if posting.reason != "melt"]

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gesell.amount import Amount
 from gesell_protocol.envelopes import Envelope, Memo
-from gesell_protocol.log import Posting, leaf_data, leaf_hash
+from gesell_protocol.log import Posting, leaf_of
 from gesell_protocol.names import RESERVED_HOLDERS, Holder, id_of, peer_of, unbase64url
 from gesell_protocol.policy import Policy, read_policy
 from gesell_protocol.receipts import Receipt
@@ -297,14 +297,14 @@ def read_entry(fields: Mapping[str, Any]) -> Entry:
         postings=_postings(fields["postings"]),
         leaf=bytes.fromhex(fields["leaf"]),
     )
-    data = leaf_data(
+    leaf = leaf_of(
         seq=entry.seq,
         at_ms=entry.at_ms,
         body=envelope.body,
         signatures=envelope.signatures,
         postings=entry.postings,
     )
-    if leaf_hash(data) != entry.leaf:
+    if leaf != entry.leaf:
         raise ValueError(f"the leaf of entry {entry.seq} is not its hash")
     return entry
 
