@@ -81,7 +81,7 @@ def test_every_query_is_one_statement_with_all_its_parameters(topic: str, name: 
 @pytest.mark.parametrize(("topic", "name"), BLOCKS)
 def test_every_query_names_its_tables_with_their_schema(topic: str, name: str) -> None:
     sql = statement(topic, name)
-    named = re.findall(r"\b(?:FROM|JOIN|INTO|UPDATE) (?!SET\b)(?:LATERAL )?(\w+(?:\.\w+)?)", sql)
+    named = re.findall(r"\b(?:FROM|JOIN|INTO|UPDATE) (?!SET\b|LATERAL \()(?:LATERAL )?(\w+(?:\.\w+)?)", sql)
     plain = [one for one in named if not one.startswith(("gesell.", "pg_", "unnest"))]
     assert plain in ([], ["OF"]), f"{topic}.{name}: {plain}"
 

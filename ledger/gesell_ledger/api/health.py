@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from gesell_ledger.api.problems import METRICS, Refused
-from gesell_ledger.api.reads import CLOCK, READER
+from gesell_ledger.api.rights import CLOCK, READER
 
 
 async def get_health(request: web.Request) -> web.Response:

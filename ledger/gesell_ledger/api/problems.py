@@ -50,6 +50,8 @@ class Refused(Exception):
 def problem_response(refusal: Refusal, *, retry_after: int | None = None) -> web.Response:
     """A problem document with the status of its code; `Retry-After` in seconds where trying again makes sense."""
     headers = {"Content-Type": PROBLEM_TYPE}
+    if refusal.code == "bad-token":
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'  # RFC 6750 §3
     if retry_after is None and refusal.code in ("unavailable", "rate-limited"):
         retry_after = 2
     if retry_after is not None:

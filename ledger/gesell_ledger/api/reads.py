@@ -1,7 +1,7 @@
-"""The reads of SPEC §7.2, for `open` commons; the other visibilities answer `unknown-commons` until tokens exist.
+"""The reads of SPEC §7.2.
 
-Owns how a path and its query become one call to the reader, and the paging. Balances come out of `core.present` and
-from nowhere else.
+Owns how a path and its query become one call to the reader, and the paging. Who may see what comes from `rights`,
+through `visit`, before anything is looked up; balances come out of `core.present` and from nowhere else.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from aiohttp import web
 from gesell_ledger import __version__
 from gesell_ledger.api import answers
 from gesell_ledger.api.problems import Refused
+from gesell_ledger.api.rights import CLOCK, READER, Visit, visit
 from gesell_ledger.api.writing import JSON, REQUEST_MAX_BYTES, STATEMENTS_MAX
-from gesell_ledger.clock import LedgerClock
-from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Member
+from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Entry, Member
 from gesell_ledger.core.present import melt_due, present
+from gesell_ledger.core.visibility import Sight, parties_of
 from gesell_ledger.storage.reading import Account, Line, Reader
 from gesell_protocol.canonical import unpack
 from gesell_protocol.demurrage import Holding
-from gesell_protocol.envelopes import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES
+from gesell_protocol.envelopes import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES, Envelope, Memo
 from gesell_protocol.names import Holder, base64url, did_of, id_of, is_handle, peer_of, unbase64url
+from gesell_protocol.statements import read_statement
 
-READER: Final = web.AppKey("reader", Reader)
-CLOCK: Final = web.AppKey[LedgerClock]("clock")
 LEDGER: Final = web.AppKey("ledger", bytes)
 #: commons → ((seq, tick), melt due then)
 DUE: Final = web.AppKey[dict[bytes, tuple[tuple[int, int], int]]]("due")
@@ -85,8 +85,8 @@ async def get_commons_list(request: web.Request) -> web.Response:
 
 async def get_commons(request: web.Request) -> web.Response:
     """One commons: its rules, its stewards, its money."""
-    commons, now, accounts = await _commons(request)
-    return _json(await _commons_json(request, commons, now, due=accounts <= DUE_ACCOUNTS_MAX))
+    here = await _visit_whole(request)
+    return _json(await _commons_json(request, here.commons, here.now_ms, due=here.accounts <= DUE_ACCOUNTS_MAX))
 
 
 async def _commons_json(request: web.Request, commons: Commons, now: int, *, due: bool) -> answers.Json:
@@ -120,21 +120,12 @@ async def _melt_due(request: web.Request, commons: Commons, tick: int) -> int:
     return known[commons.id][1]
 
 
-async def _commons(request: web.Request) -> tuple[Commons, int, int]:
-    """The commons that the path names, if it is open: with the time not before its last entry's, and its accounts."""
-    text = request.match_info["commons"]
-    try:
-        name = bytes.fromhex(text) if len(text) == 32 else b""
-    except ValueError:
-        name = b""
-    found = await request.app[READER].load_commons(name) if len(name) == 16 else None
-    if found is None:
-        raise Refused("unknown-commons", "no commons of this name was founded here")
-    commons, accounts = found
-    now = max(request.app[CLOCK].look(), commons.at_ms)
-    if not _is_open(commons, now):
-        raise Refused("unknown-commons", "no commons of this name was founded here")
-    return commons, now, accounts
+async def _visit_whole(request: web.Request) -> Visit:
+    """A visit by somebody who sees the commons as a whole."""
+    here = await visit(request)
+    if not here.sight.whole:
+        raise Refused("not-authorised", "only active and suspended members and stewards see this")
+    return here
 
 
 def _is_open(commons: Commons, now: int) -> bool:
@@ -146,31 +137,29 @@ def _is_open(commons: Commons, now: int) -> bool:
 
 async def get_members(request: web.Request) -> web.Response:
     """The members in order of their keys."""
-    commons, now, _ = await _commons(request)
+    here = await _visit_whole(request)
     limit = _limit(request)
     reader = request.app[READER]
-    members = await reader.list_members(commons.id, after=_cursor(request, size=32), limit=limit + 1)
-    items = await _members_json(request, commons, members[:limit], now)
+    members = await reader.list_members(here.commons.id, after=_cursor(request, size=32), limit=limit + 1)
+    items = await _members_json(request, here, members[:limit])
     return _page(request, items, last=base64url(members[limit - 1].peer) if len(members) > limit else None)
 
 
 async def get_member(request: web.Request) -> web.Response:
     """One member, by did or handle."""
-    commons, now, _ = await _commons(request)
-    member = await _member(request, commons)
-    return _json((await _members_json(request, commons, [member], now))[0])
+    here = await visit(request)
+    member = await _member(request, here)
+    return _json((await _members_json(request, here, [member]))[0])
 
 
-async def _members_json(
-    request: web.Request, commons: Commons, members: Sequence[Member], now: int
-) -> list[answers.Json]:
-    rings = await request.app[READER].load_key_rings(commons.id, [member.peer for member in members])
-    limit = commons.policy_at(now).credit_limit
+async def _members_json(request: web.Request, here: Visit, members: Sequence[Member]) -> list[answers.Json]:
+    rings = await request.app[READER].load_key_rings(here.commons.id, [member.peer for member in members])
+    limit = here.commons.policy_at(here.now_ms).credit_limit
     return [answers.member_json(member, rings.get(member.peer, []), credit_limit=limit) for member in members]
 
 
-async def _member(request: web.Request, commons: Commons) -> Member:
-    """The member that the path names; one who has left is found by did."""
+async def _member(request: web.Request, here: Visit) -> Member:
+    """The member that the path names, if the reader sees members, or is that one; who has left is found by did."""
     text = request.match_info["member"]
     name: bytes | str = text
     try:
@@ -179,19 +168,29 @@ async def _member(request: web.Request, commons: Commons) -> Member:
         raise Refused("unknown-member", "not the did:key of a member") from None
     if isinstance(name, str) and not is_handle(name):
         raise Refused("unknown-member", "not a handle or did of a member")
-    member = await request.app[READER].load_member(commons.id, name)
-    if member is None:
+    member = await request.app[READER].load_member(here.commons.id, name)
+    if member is None or not here.sight.member(member.peer):
+        # Who does not see the members is not told which there are.
         raise Refused("unknown-member", f"there is no member {text} in this commons")
     return member
 
 
+async def _visit_account(request: web.Request) -> tuple[Visit, Member]:
+    """A visit to a member's account, by who may see into it."""
+    here = await visit(request)
+    member = await _member(request, here)
+    if not here.sight.account_of(member.peer):
+        raise Refused("not-authorised", "only the member itself and stewards see this")
+    return here, member
+
+
 async def get_balances(request: web.Request) -> web.Response:
     """What a member has, had, or will have: at `at`, or now."""
-    commons, now, _ = await _commons(request)
-    member = await _member(request, commons)
-    at_ms = _integer(request, "at", default=now, low=0, high=INT_MAX)
+    here, member = await _visit_account(request)
+    commons = here.commons
+    at_ms = _integer(request, "at", default=here.now_ms, low=0, high=INT_MAX)
     tick = commons.tick_of(at_ms)
-    if tick > commons.tick_of(now) + TICKS_AHEAD_MAX:
+    if tick > commons.tick_of(here.now_ms) + TICKS_AHEAD_MAX:
         raise Refused("limit-exceeded", f"at most {TICKS_AHEAD_MAX} ticks ahead", limit=TICKS_AHEAD_MAX)
     holding, seq = await _holding(request, commons, member.peer, at_ms)
     limit = commons.timeline.policy_at(tick).credit_limit
@@ -213,8 +212,8 @@ async def _holding(request: web.Request, commons: Commons, peer: bytes, at_ms: i
 
 async def get_postings(request: web.Request) -> web.Response:
     """An account's history, first to last, or last to first with `order=desc`."""
-    commons, _, _ = await _commons(request)
-    member = await _member(request, commons)
+    here, member = await _visit_account(request)
+    commons = here.commons
     order = request.query.get("order", "asc")
     if order not in ("asc", "desc"):
         raise Refused("malformed", "order is asc or desc")
@@ -272,38 +271,58 @@ def _place(request: web.Request) -> tuple[int, int] | None:
 
 
 async def get_entries(request: web.Request) -> web.Response:
-    """Entries in order, from the one after `after` on."""
-    commons, _, _ = await _commons(request)
+    """Entries in order, from the one after `after` on: all of them, or those that concern the reader."""
+    here = await visit(request)
     limit = _limit(request)
     after = _integer(request, "after", default=0, low=0, high=INT_MAX)
-    listed = await request.app[READER].list_entries(commons.id, after=after, limit=limit)
+    listed, more = await list_entries(request.app[READER], here.commons, here.sight, after=after, limit=limit)
     items = [answers.entry_json(entry, memo) for entry, memo in listed]
-    more = bool(listed) and listed[-1][0].seq < commons.seq
     return _page(request, items, last=str(listed[-1][0].seq) if more else None)
+
+
+async def list_entries(
+    reader: Reader, commons: Commons, sight: Sight, *, after: int, limit: int
+) -> tuple[list[tuple[Entry, Memo | None]], bool]:
+    """The entries after one that a reader sees, at most `limit`, and whether there are more."""
+    if sight.every_entry:
+        listed = await reader.list_entries(commons.id, after=after, limit=limit)
+        return listed, bool(listed) and listed[-1][0].seq < commons.seq
+    assert sight.peer is not None
+    return await reader.list_entries_of(commons.id, sight.peer, after=after, whole=sight.whole, limit=limit)
 
 
 async def get_entry(request: web.Request) -> web.Response:
     """One entry by its number."""
-    commons, _, _ = await _commons(request)
+    here = await visit(request)
     text = request.match_info["seq"]
     seq = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-    listed = await request.app[READER].list_entries(commons.id, after=seq - 1, limit=1) if seq > 0 else []
-    if not listed or listed[0][0].seq != seq:
-        raise Refused("not-found", "the commons has no entry of this number")
+    listed = await request.app[READER].list_entries(here.commons.id, after=seq - 1, limit=1) if seq > 0 else []
+    if not listed or listed[0][0].seq != seq or not _sees(here, listed[0][0]):
+        raise Refused("not-found", "the commons has no entry of this number, or it is not for you")
     return _json(answers.entry_json(*listed[0]))
 
 
 async def get_statement(request: web.Request) -> web.Response:
     """The receipt of an accepted statement, by its id."""
-    commons, _, _ = await _commons(request)
+    here = await visit(request)
     try:
         name = id_of(request.match_info["id"])
     except ValueError:
         raise Refused("not-found", "a statement's id is a UUID") from None
-    entry = await request.app[READER].find_entry(commons.id, name)
-    if entry is None:
-        raise Refused("not-found", "no statement of this id was accepted")
-    return _json(answers.receipt_json(entry.receipt(commons.tick_of(entry.at_ms))))
+    entry = await request.app[READER].find_entry(here.commons.id, name)
+    if entry is None or not _sees(here, entry):
+        raise Refused("not-found", "no statement of this id was accepted, or it is not for you")
+    return _json(answers.receipt_json(entry.receipt(here.commons.tick_of(entry.at_ms))))
+
+
+def _sees(here: Visit, entry: Entry) -> bool:
+    """Whether the reader sees an entry; only where it does not see all, its body is read again."""
+    return here.sight.every_entry or here.sight.entry(entry.seq, entry_parties(entry))
+
+
+def entry_parties(entry: Entry) -> frozenset[bytes]:
+    """Whom a stored entry concerns."""
+    return parties_of(read_statement(Envelope(entry.body, tuple(entry.signatures)), min_tick_seconds=1), entry.postings)
 
 
 # ── Queries and pages ────────────────────────────────────────────────────────────────────────────────────────────

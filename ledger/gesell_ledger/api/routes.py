@@ -6,9 +6,11 @@ from typing import Final
 
 from aiohttp import web
 
-from gesell_ledger.api import health, reads, writing
+from gesell_ledger.api import health, reads, rights, writing
 from gesell_ledger.api.problems import ANSWERS, ANSWERS_MAX_BYTES, METRICS, answer_problems
+from gesell_ledger.api.receiving import BODIES, BODIES_MAX_BYTES
 from gesell_ledger.api.room import Room
+from gesell_ledger.api.tokens import Tokens
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.intake import Intake
 from gesell_ledger.metrics import Metrics
@@ -41,10 +43,11 @@ def make_app(
     """The HTTP application over one intake and one reader."""
     app = web.Application(middlewares=[answer_problems], client_max_size=writing.REQUEST_MAX_BYTES)
     app[writing.INTAKE] = intake
-    app[writing.BODIES] = Room(writing.BODIES_MAX_BYTES)
+    app[BODIES] = Room(BODIES_MAX_BYTES)
     app[ANSWERS] = Room(ANSWERS_MAX_BYTES)
-    app[reads.READER] = reader
-    app[reads.CLOCK] = clock
+    app[rights.READER] = reader
+    app[rights.CLOCK] = clock
+    app[rights.TOKENS] = Tokens(ledger=ledger)
     app[reads.LEDGER] = ledger
     app[reads.DUE] = {}
     app[reads.MIN_TICK_SECONDS] = min_tick_seconds

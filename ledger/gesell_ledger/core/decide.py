@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from gesell_ledger.core import membership, money
 from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED, Books, Decision, Entry, Member
+from gesell_ledger.core.visibility import mentions_of
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import time_of_id
 from gesell_protocol.refusals import Refusal
@@ -39,10 +40,13 @@ class Replay(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """The statement's entry, and what it changes; nothing has been applied yet."""
+    """The statement's entry, what it changes, and the parties that its postings do not tell of; nothing has been
+    applied yet.
+    """
 
     entry: Entry
     decision: Decision
+    mentions: tuple[bytes, ...] = ()
 
 
 Outcome = Accepted | Replay | Refusal
@@ -115,7 +119,7 @@ def decide(books: Books, submission: Submission, *, now_ms: int, ledger: bytes) 
         signatures=submission.envelope.signatures,
         postings=decision.postings,
     )
-    return Accepted(entry, decision)
+    return Accepted(entry, decision, mentions_of(statement, decision.postings))
 
 
 def _replay_or_conflict(known: Entry, submission: Submission) -> Replay | Refusal:

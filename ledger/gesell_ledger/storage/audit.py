@@ -9,7 +9,7 @@ For each commons, in this order, for every entry:
 3. Decided again on the books before it, it is accepted with exactly these postings.
 4. What melted of each account is what charging every tick would have taken (lazy equals eager).
 And at the end:
-5. Every stored account, member, key, policy and share is what the entries make it; every running balance adds up.
+5. Every stored account, member, key, policy, share and mention is what the entries make it; running balances add up.
 6. All accounts of an asset sum to zero, and no posting stands outside the entries.
 
 What can't be found: an entry's time moved within its tick and between its neighbours, as no signature covers it.
@@ -150,6 +150,7 @@ class _Check:
         self._running: dict[AccountName, int] = defaultdict(int)
         self._astray: set[AccountName] = set()
         self._policies: list[tuple[int, int, bytes]] = []
+        self._mentions: set[tuple[int, bytes]] = set()
 
     async def run(self) -> Report:
         """Go through the commons from its first entry to its last and tell what does not hold."""
@@ -171,6 +172,7 @@ class _Check:
         await self._check_members(report)
         await self._check_policies(report, counted=head["policies"])
         await self._check_shares(report)
+        await self._check_mentions(report)
         for seq, account in map(tuple, await self._connection.fetch(_AUDIT["list_stray_postings"], self._commons_id)):
             report.find(f"a posting of account {account} says that it is of entry {seq}: there is no such pair")
         return report
@@ -256,6 +258,7 @@ class _Check:
         self._books.apply(outcome.decision, decided)
         # Ten million entries are not kept in memory: that an id is used once, the table's key says.
         self._books.entries.clear()
+        self._mentions |= {(decided.seq, peer) for peer in outcome.mentions}
         if outcome.decision.policy is not None:
             from_tick, policy = outcome.decision.policy
             self._policies.append((decided.seq, from_tick, rows.policy_bytes(policy)))
@@ -389,6 +392,12 @@ class _Check:
             made = self._books.shares.get(name)
             of = f"entry {made.seq}" if made is not None else f"no entry ({name.hex()})"
             report.find(f"the share of {of} is not what the entries make it")
+
+    async def _check_mentions(self, report: Report) -> None:
+        """Who is not mentioned where it should be does not find its own entries; who is and should not, others'."""
+        found = await self._connection.fetch(_AUDIT["list_mentions"], self._commons_id)
+        for seq, peer in sorted({(row["seq"], row["peer"]) for row in found} ^ self._mentions):
+            report.find(f"entry {seq}: whether it concerns {peer.hex() or 'everybody'} is not what the entry says")
 
 
 _K = TypeVar("_K", bytes, int)

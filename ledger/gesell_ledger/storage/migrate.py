@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from gesell_ledger.storage.faults import DatabaseUnfit, not_an_address
+from gesell_ledger.storage.mentions import fill_mentions
 from gesell_ledger.storage.queries import migrations
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
 
 #: The role that the service works as: it can log in, and may add history but not change it.
 SERVICE_ROLE = "gesell_service"
 
 #: Two operators who migrate at once wait for each other; a hint on one node, as all advisory locks are.
 _LOCK = 0x6E5E11
+
+
+#: What a migration's SQL can't do by itself, since the rules are the core's: done within its transaction.
+_FILLS: Final[Mapping[int, Callable[[Connection], Awaitable[None]]]] = {2: fill_mentions}
 
 
 async def migrate(dsn: str) -> list[str]:
@@ -43,6 +53,9 @@ async def migrate(dsn: str) -> list[str]:
                 continue
             async with connection.transaction():
                 await connection.execute(sql)
+                if number in _FILLS:
+                    await connection.execute("SET LOCAL search_path = gesell")
+                    await _FILLS[number](connection)
                 await connection.execute("INSERT INTO gesell.migration (number, name) VALUES ($1, $2)", number, name)
             applied.append(name)
         return applied

@@ -290,6 +290,7 @@ class Batch:
         )
         await self._store_accounts(changes.accounts, new)
         await self._store_rest(changes, memos)
+        await self._store_mentions(accepted)
 
     def _posting_records(
         self, books: Books, accepted: Sequence[Accepted], before: Mapping[AccountName, Holding]
@@ -379,6 +380,13 @@ class Batch:
             name[1],
             rows.inflow_bytes(holding),
         )
+
+    async def _store_mentions(self, accepted: Sequence[Accepted]) -> None:
+        mentions = [(self._commons_id, one.entry.seq, peer) for one in accepted for peer in one.mentions]
+        if mentions:
+            await self._connection.copy_records_to_table(
+                "mention", schema_name="gesell", columns=["commons_id", "seq", "peer"], records=mentions
+            )
 
     async def _store_rest(self, changes: _Changes, memos: Mapping[bytes, Memo]) -> None:
         """What changes seldom: members, keys, policies, shares, memos."""

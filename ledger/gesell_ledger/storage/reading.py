@@ -29,6 +29,8 @@ PAGE_POSTINGS_MAX: Final = 20_000
 #: … and at about so many bytes of bodies, asked for in chunks of so many entries.
 PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
 CHUNK: Final = 250
+#: A page of a party's entries ends at about so many bytes of bodies: 256 legs take 10 KB and make 513 postings.
+PARTY_BYTES_MAX: Final = 400 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +184,31 @@ class Reader:
                 break
         if not found:
             return []
-        postings: dict[int, list[Posting]] = defaultdict(list)
         span = (found[0]["seq"], found[-1]["seq"])
         lines = await self._pool.fetch(_READING["list_postings_of"], commons_id, *span, PAGE_POSTINGS_MAX)
-        for row in lines:
-            postings[row[0]].append(Posting(row[1], rows.read_holder(row[2]), row[3], row[4]))
         if len(lines) == PAGE_POSTINGS_MAX:
             # The last entry that has postings here may have more; it begins the next page.
             found = [row for row in found if row["seq"] < lines[-1][0]]
-        return [
-            (
-                rows.read_entry(commons, row, postings[row["seq"]]),
-                None if row["salt"] is None else Memo(row["salt"], row["text"]),
-            )
-            for row in found
-        ]
+        return _read_entries(commons, found, lines)
+
+    async def list_entries_of(
+        self, commons: bytes, peer: bytes, *, after: int, whole: bool, limit: int
+    ) -> tuple[list[tuple[Entry, Memo | None]], bool]:
+        """Entries after seq `after` that `peer` is a party to, those that concern everybody if it sees the `whole`
+        commons, and the founding; and whether there are more than the at most `limit` that it returns.
+        """
+        commons_id = rows.key_of(commons)
+        limit = min(limit, CHUNK)
+        named = await self._pool.fetch(_READING["list_seqs_of_party"], commons_id, peer, after, whole, limit + 1)
+        seqs = [row["seq"] for row in named[:limit]]
+        found = _cut(await self._pool.fetch(_READING["list_entries_of"], commons_id, seqs))
+        lines = await self._pool.fetch(_SEQUENCE["load_postings"], commons_id, [row["seq"] for row in found])
+        return _read_entries(commons, found, lines), len(named) > len(found)
+
+    async def load_key(self, commons: bytes, key: bytes) -> Key | None:
+        """What the books say of a key; None for one that tells by its own name whose it is."""
+        row = await self._pool.fetchrow(_READING["load_key"], rows.key_of(commons), key)
+        return None if row is None else rows.read_key(row)
 
     async def find_entry(self, commons: bytes, statement_id: bytes) -> Entry | None:
         """The entry of a statement by its id."""
@@ -235,6 +247,32 @@ class Reader:
         """A share of the pool, and how far it is paid."""
         row = await self._pool.fetchrow(_READING["load_share"], rows.key_of(commons), rows.uuid_of(share_id))
         return None if row is None else rows.read_share(tuple(row))
+
+
+def _cut(found: Sequence[rows.Row]) -> Sequence[rows.Row]:
+    """As many entries, one at least, as have no more postings than a page may carry: a long body has many."""
+    weight = 0
+    for place, row in enumerate(found):
+        weight += len(row["body"])
+        if weight > PARTY_BYTES_MAX and place > 0:
+            return found[:place]
+    return found
+
+
+def _read_entries(
+    commons: bytes, found: Sequence[rows.Row], lines: Sequence[rows.Row]
+) -> list[tuple[Entry, Memo | None]]:
+    """Rows of entries with their memos, and rows of their postings, put together."""
+    postings: dict[int, list[Posting]] = defaultdict(list)
+    for seq, *posting in map(tuple, lines):
+        postings[seq].append(rows.read_posting(posting))
+    return [
+        (
+            rows.read_entry(commons, row, postings[row["seq"]]),
+            None if row["salt"] is None else Memo(row["salt"], row["text"]),
+        )
+        for row in found
+    ]
 
 
 def _read_account(row: rows.Row) -> Account:

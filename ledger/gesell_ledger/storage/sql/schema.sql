@@ -4,7 +4,7 @@
 -- A commons is a tenant: commons_id comes first in every key, is never updated, and a transaction stays within one
 -- commons, so that the same schema can be distributed by commons_id. commons_id is the first 8 bytes of the commons'
 -- 16-byte name: short, because it stands in every row and index, and known before anything is stored.
--- The service works as gesell_service, which can add to entry, posting and policy but never change them.
+-- The service works as gesell_service, which can add to entry, posting, mention and policy but never change them.
 
 CREATE SCHEMA gesell;
 
@@ -50,6 +50,14 @@ CREATE TABLE gesell.posting (
     PRIMARY KEY (commons_id, account, seq, n)
 );
 CREATE INDEX posting_of_entry ON gesell.posting (commons_id, seq);
+
+-- Parties of an entry whom no posting tells of; an empty peer stands for everybody who sees the commons.
+CREATE TABLE gesell.mention (
+    commons_id bigint NOT NULL,
+    seq        bigint NOT NULL CHECK (seq >= 1),
+    peer       bytea  NOT NULL CHECK (octet_length(peer) IN (0, 32)),
+    PRIMARY KEY (commons_id, peer, seq)
+);
 
 -- Accounts as they were last brought up to date: the ends of all ticks before tick are charged; inflows is the
 -- window of fresh money, canonical [[tick, grains], …]. A reserved holder is written as the ASCII of its name.
@@ -137,7 +145,7 @@ CREATE TABLE gesell.migration (
 
 GRANT USAGE ON SCHEMA gesell TO gesell_service;
 GRANT SELECT ON ALL TABLES IN SCHEMA gesell TO gesell_service;
-GRANT INSERT ON gesell.entry, gesell.posting, gesell.policy TO gesell_service;
+GRANT INSERT ON gesell.entry, gesell.posting, gesell.mention, gesell.policy TO gesell_service;
 GRANT INSERT, UPDATE ON gesell.commons, gesell.account, gesell.member, gesell.peer_key, gesell.share_out,
     gesell.ledger TO gesell_service;
 GRANT INSERT, DELETE ON gesell.memo TO gesell_service;

@@ -39,6 +39,12 @@ SELECT id, seq, each, unpaid, paid_through
 FROM gesell.share_out
 WHERE commons_id = $1;
 
+-- name: list_mentions
+-- Every mention of a party that no posting tells of.
+SELECT seq, peer
+FROM gesell.mention
+WHERE commons_id = $1;
+
 -- name: list_stray_postings
 -- Postings that belong to no entry or to no account, as far as a report needs them.
 SELECT p.seq, p.account

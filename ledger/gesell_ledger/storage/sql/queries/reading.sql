@@ -115,6 +115,52 @@ WHERE e.commons_id = $1 AND e.seq > $2
 ORDER BY e.seq
 LIMIT $3;
 
+-- name: list_seqs_of_party
+-- The entries after one that concern a peer: by its postings, by mention, and, where it sees the commons, those of all.
+SELECT seq FROM (
+    (
+        SELECT own.seq
+        FROM gesell.account a
+        CROSS JOIN LATERAL (
+            SELECT p.seq
+            FROM gesell.posting p
+            WHERE p.commons_id = $1 AND p.account = a.number AND p.seq > $3
+            GROUP BY p.seq
+            ORDER BY p.seq
+            LIMIT $5
+        ) own
+        WHERE a.commons_id = $1 AND a.holder = $2
+    )
+    UNION
+    (
+        SELECT seq FROM gesell.mention
+        WHERE commons_id = $1 AND peer = $2 AND seq > $3
+        ORDER BY seq
+        LIMIT $5
+    )
+    UNION
+    (
+        SELECT seq FROM gesell.mention
+        WHERE commons_id = $1 AND peer = '' AND seq > $3 AND ($4 OR seq = 1)
+        ORDER BY seq
+        LIMIT $5
+    )
+) parties
+ORDER BY seq
+LIMIT $5;
+
+-- name: list_entries_of
+-- Some entries by their numbers, with the memos that are still there.
+SELECT e.seq, e.at_ms, e.id, e.body, e.signatures, m.salt, m.text
+FROM gesell.entry e
+LEFT JOIN gesell.memo m ON m.commons_id = e.commons_id AND m.id = e.id
+WHERE e.commons_id = $1 AND e.seq = ANY($2::bigint[])
+ORDER BY e.seq;
+
+-- name: load_key
+-- A key that its own name does not tell of.
+SELECT key, peer, rank, live FROM gesell.peer_key WHERE commons_id = $1 AND key = $2;
+
 -- name: find_entry
 -- The entry of a statement.
 SELECT seq FROM gesell.entry WHERE commons_id = $1 AND id = $2;

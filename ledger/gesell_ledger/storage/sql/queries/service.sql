@@ -26,7 +26,7 @@ SELECT session_user::text AS who, coalesce(bool_or(
        ), false) AS rewrites
 FROM pg_roles role, pg_class history JOIN pg_namespace space ON space.oid = history.relnamespace
 WHERE pg_has_role(session_user, role.oid, 'MEMBER')
-  AND space.nspname = 'gesell' AND history.relname IN ('entry', 'posting', 'policy');
+  AND space.nspname = 'gesell' AND history.relname IN ('entry', 'posting', 'mention', 'policy');
 
 -- name: check_durability
 -- The settings without which an acknowledged statement could be lost, and tables that a crash would empty.

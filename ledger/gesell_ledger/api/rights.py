@@ -1,0 +1,99 @@
+"""Who asks, and what they may see: the one door through which every read of a commons goes (SPEC §7.3).
+
+Owns the way from a request to a `Sight`. The rule itself is `core.visibility`'s, the token `tokens`'. Who may see
+nothing is told the same as if there were no such commons, whatever the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from gesell_ledger.api.problems import Refused
+from gesell_ledger.api.tokens import BadToken, Bearer, Tokens
+from gesell_ledger.clock import LedgerClock
+from gesell_ledger.core.books import Commons, Key
+from gesell_ledger.core.visibility import EVERYTHING, Sight, sight_of
+from gesell_ledger.storage.reading import Reader
+
+READER: Final = web.AppKey("reader", Reader)
+CLOCK: Final = web.AppKey[LedgerClock]("clock")
+TOKENS: Final = web.AppKey("tokens", Tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A reader at a commons: its head, the time (never before its last entry's), its accounts, what is seen."""
+
+    commons: Commons
+    now_ms: int
+    accounts: int
+    sight: Sight
+
+
+async def visit(request: web.Request) -> Visit:
+    """Whom the path and the token name together; raises `Refused`: `bad-token`, or `unknown-commons` for who may see
+    nothing of it.
+    """
+    bearer = bearer_of(request)
+    commons, accounts = await load_commons(request)
+    now = max(request.app[CLOCK].look(), commons.at_ms)
+    sight = await look(request.app[READER], commons, bearer, now_ms=now)
+    if sight is None:
+        raise nowhere()
+    return Visit(commons, now, accounts, sight)
+
+
+def bearer_of(request: web.Request) -> Bearer | None:
+    """Who the request's token speaks for, None without one; raises `Refused` (`bad-token`) if it does not hold."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Refused("bad-token", "the scheme is Bearer, with a token that the reader issues itself")
+    try:
+        return request.app[TOKENS].verify(token.strip(), now_ms=request.app[CLOCK].look())
+    except BadToken as bad:
+        raise Refused("bad-token", str(bad)) from None
+
+
+async def load_commons(request: web.Request) -> tuple[Commons, int]:
+    """The commons that the path names, whoever asks, and how many accounts it has; raises `unknown-commons`."""
+    text = request.match_info["commons"]
+    try:
+        name = bytes.fromhex(text) if len(text) == 32 else b""
+    except ValueError:
+        name = b""
+    found = await request.app[READER].load_commons(name) if len(name) == 16 else None
+    if found is None:
+        raise nowhere()
+    return found
+
+
+async def look(reader: Reader, commons: Commons, bearer: Bearer | None, *, now_ms: int) -> Sight | None:
+    """What a bearer (None: a stranger) sees of a commons at a moment, by its membership and its keys as they are now.
+
+    Ask again to learn whether it still does: policies change, members are suspended, keys are revoked.
+    """
+    policy = commons.policy_at(now_ms)
+    if bearer is None:
+        return EVERYTHING if policy.visibility == "open" else None
+    member = await reader.load_member(commons.id, bearer.peer)
+    known = await reader.load_key(commons.id, bearer.key)
+    peer = bearer.peer if _speaks(bearer, known) else None
+    return sight_of(commons, policy, peer, member)
+
+
+def _speaks(bearer: Bearer, known: Key | None) -> bool:
+    """Whether the key that signed is a live key of the peer it speaks for."""
+    if known is None:
+        return bearer.key == bearer.peer
+    return known.live and known.peer == bearer.peer
+
+
+def nowhere() -> Refused:
+    """What who may see nothing is told, and who asks for what is not there: word for word the same."""
+    return Refused("unknown-commons", "no commons of this name was founded here, or it is not open to you")

@@ -1,0 +1,126 @@
+"""Who sees what of a commons (SPEC §7.3), and whom an entry concerns.
+
+Owns the rule of reading, as `decide` owns that of writing. Knows no token and no path: who asks was found out before.
+
+1. open: everybody sees everything.
+2. members: an active or suspended member sees everything, and so does a steward.
+3. parties: such a member sees the commons, its members and what it is a party to; a steward sees everything.
+4. Who has left sees its own past: what it is a party to, its account, and the founding.
+5. Who waits to be admitted, or never was, sees its own request. Anybody else sees nothing, not even that there is such
+   a commons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gesell_ledger.core.books import RECEIVERS, Commons, Member
+from gesell_protocol.log import Posting
+from gesell_protocol.policy import Policy
+from gesell_protocol.statements import (
+    LEDGER_TYPES,
+    Admit,
+    ChangePolicy,
+    ChangeStewards,
+    Found,
+    Grant,
+    Issue,
+    Pay,
+    Share,
+    Statement,
+    Suspend,
+)
+
+#: Stands among the parties of what concerns all who see the commons.
+EVERYBODY: Final = b""
+_OF_ALL: Final = (Found, ChangePolicy, ChangeStewards, Share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What one reader sees of one commons.
+
+    `peer` is who it is, None for a stranger. `whole`: the commons' page, its members, its flow. `every_entry`: all
+    entries, balances and histories; otherwise only those that `peer` is a party to. `belonged`: its own account, and
+    the founding.
+    """
+
+    peer: bytes | None
+    whole: bool
+    every_entry: bool
+    belonged: bool
+
+    def account_of(self, peer: bytes) -> bool:
+        """Whether it sees the balances and the history of `peer`."""
+        return self.every_entry or (self.belonged and peer == self.peer)
+
+    def member(self, peer: bytes) -> bool:
+        """Whether it sees the row of member `peer`."""
+        return self.whole or peer == self.peer
+
+    def entry(self, seq: int, parties: frozenset[bytes]) -> bool:
+        """Whether it sees entry `seq`, which concerns `parties`."""
+        return (
+            self.every_entry
+            or self.peer in parties
+            or (self.whole and EVERYBODY in parties)
+            or (self.belonged and seq == 1)
+        )
+
+
+EVERYTHING: Final = Sight(peer=None, whole=True, every_entry=True, belonged=True)
+
+
+def sight_of(commons: Commons, policy: Policy, peer: bytes | None, member: Member | None) -> Sight | None:
+    """What `peer`, whose membership is `member`, sees under the policy in force; None for nothing at all.
+
+    `peer` is None for who has not shown who it is, and for who showed a key that is not a live one of its peer's.
+    """
+    steward = peer in commons.stewards
+    if policy.visibility == "open" or steward:
+        return Sight(peer=peer, whole=True, every_entry=True, belonged=True)
+    if peer is None or member is None:
+        return None
+    inside = member.status in RECEIVERS
+    return Sight(
+        peer=peer,
+        whole=inside,
+        every_entry=inside and policy.visibility == "members",
+        # A handle is held from the moment its bearer was first active.
+        belonged=member.handle_held,
+    )
+
+
+def parties_of(statement: Statement, postings: Sequence[Posting]) -> frozenset[bytes]:
+    """Whom an entry concerns: who speaks, whom it names, whose account it touches; `EVERYBODY` where that is all.
+
+    What the ledger itself says concerns those whose accounts it touches.
+    """
+    touched = {posting.holder for posting in postings if isinstance(posting.holder, bytes)}
+    return frozenset(touched | _named(statement))
+
+
+def mentions_of(statement: Statement, postings: Sequence[Posting]) -> tuple[bytes, ...]:
+    """The parties whom no posting tells of, ascending: they are noted apart, so that a party finds its entries."""
+    if isinstance(statement, Pay):
+        return ()  # who pays and who is paid all have postings, and most entries are payments
+    touched = {posting.holder for posting in postings}
+    return tuple(sorted(_named(statement) - touched))
+
+
+def _named(statement: Statement) -> set[bytes]:
+    if statement.type in LEDGER_TYPES:
+        return set()
+    named = {statement.by}
+    match statement:
+        case Pay(legs=legs) | Grant(legs=legs):
+            named.update(leg.to for leg in legs)
+        case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer):
+            named.add(peer)
+        case _ if isinstance(statement, _OF_ALL):
+            named.add(EVERYBODY)
+        case _:
+            pass
+    return named
