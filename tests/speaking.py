@@ -19,7 +19,7 @@ from gesell_ledger.core.decide import Submission
 from gesell_protocol.canonical import unpack
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope, Memo
-from gesell_protocol.names import commons_of, peer_of, uuid7
+from gesell_protocol.names import base64url, commons_of, did_of, peer_of, uuid7
 from gesell_protocol.statements import read_statement, write_body
 
 HOUR_MS = 3_600_000
@@ -115,13 +115,42 @@ def pack_request(envelopes: Sequence[Envelope]) -> bytes:
     return bytes(msgpack.packb({"statements": [envelope.wire() for envelope in envelopes]}))
 
 
-class Line:
-    """One HTTP connection to a service. Not for several threads at once; what the network raises passes through."""
+def write_token(
+    signer: Signer,
+    *,
+    ledger: bytes,
+    now_ms: int,
+    peer: bytes | None = None,
+    header: Mapping[str, Any] | None = None,
+    **claims: Any,
+) -> str:
+    """A read token that `signer` issues for `peer` (itself unless given, else named in `kid`), for an hour.
 
-    def __init__(self, url: str) -> None:
+    `header` and `claims` replace what would stand there; a claim that is None is left out.
+    """
+    who = did_of(peer if peer is not None else signer.public_key)
+    kid = {"kid": did_of(signer.public_key)} if peer is not None else {}
+    now = now_ms // 1000
+    said = {"iss": who, "sub": who, "aud": did_of(ledger), "iat": now, "exp": now + 3600, **claims}
+    parts = [
+        {"alg": "EdDSA", "typ": "JWT", **kid, **(header or {})},
+        {name: claim for name, claim in said.items() if claim is not None},
+    ]
+    text = ".".join(base64url(json.dumps(part).encode()) for part in parts)
+    return f"{text}.{base64url(signer.sign(text.encode()))}"
+
+
+class Line:
+    """One HTTP connection to a service. Not for several threads at once; what the network raises passes through.
+
+    With a `token` it reads as the peer who issued it.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+        self._headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
 
     def close(self) -> None:
         """Hang up."""
@@ -129,7 +158,7 @@ class Line:
 
     def ask(self, path: str) -> tuple[int, Any]:
         """GET a path: the status and the decoded JSON."""
-        self._connection.request("GET", path)
+        self._connection.request("GET", path, headers=self._headers)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
 
@@ -143,7 +172,7 @@ class Line:
         """All items of a list, page after page."""
         items: list[Any] = []
         while path:
-            self._connection.request("GET", path)
+            self._connection.request("GET", path, headers=self._headers)
             response = self._connection.getresponse()
             link = response.getheader("Link", "")
             answer = json.loads(response.read())

@@ -89,7 +89,7 @@ async def get_commons(request: web.Request) -> web.Response:
     return _json(await _commons_json(request, here.commons, here.now_ms, due=here.accounts <= DUE_ACCOUNTS_MAX))
 
 
-async def _commons_json(request: web.Request, commons: Commons, now: int, *, due: bool) -> answers.Json:
+async def _commons_json(request: web.Request, commons: Commons, now: int, *, due: bool) -> answers.CommonsPage:
     commons, posted = await request.app[READER].load_reserved(commons)
     tick = commons.tick_of(max(now, commons.at_ms))
     unposted = await _melt_due(request, commons, tick) if due else None
@@ -152,7 +152,7 @@ async def get_member(request: web.Request) -> web.Response:
     return _json((await _members_json(request, here, [member]))[0])
 
 
-async def _members_json(request: web.Request, here: Visit, members: Sequence[Member]) -> list[answers.Json]:
+async def _members_json(request: web.Request, here: Visit, members: Sequence[Member]) -> list[answers.MemberRow]:
     rings = await request.app[READER].load_key_rings(here.commons.id, [member.peer for member in members])
     limit = here.commons.policy_at(here.now_ms).credit_limit
     return [answers.member_json(member, rings.get(member.peer, []), credit_limit=limit) for member in members]
@@ -231,7 +231,7 @@ async def get_postings(request: web.Request) -> web.Response:
     return _page(request, items, last=last)
 
 
-def _line_json(commons: Commons, peer: bytes, line: Line) -> answers.Json:
+def _line_json(commons: Commons, peer: bytes, line: Line) -> answers.HistoryLine:
     fields = unpack(line.body)
     assert isinstance(fields, dict)
     return answers.line_json(line, fields, _counterpart(commons, peer, line, fields))
@@ -287,8 +287,7 @@ async def list_entries(
     if sight.every_entry:
         listed = await reader.list_entries(commons.id, after=after, limit=limit)
         return listed, bool(listed) and listed[-1][0].seq < commons.seq
-    assert sight.peer is not None
-    return await reader.list_entries_of(commons.id, sight.peer, after=after, whole=sight.whole, limit=limit)
+    return await reader.list_entries_of(commons.id, sight, after=after, limit=limit)
 
 
 async def get_entry(request: web.Request) -> web.Response:
@@ -355,7 +354,7 @@ def _cursor(request: web.Request, *, size: int) -> bytes:
     return cursor
 
 
-def _page(request: web.Request, items: list[answers.Json], *, last: str | None) -> web.Response:
+def _page(request: web.Request, items: Sequence[answers.Answered], *, last: str | None) -> web.Response:
     """A page of a list; `last` is the cursor of its last item if there is more (RFC 8288)."""
     response = _json({"items": items})
     if last is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gesell_ledger.core.books import Commons, Entry, Key, Member, ShareOut
+from gesell_ledger.core.visibility import Sight
 from gesell_ledger.storage import rows
-from gesell_ledger.storage.postgres import Timelines
+from gesell_ledger.storage.postgres import Batch, Timelines
 from gesell_ledger.storage.queries import queries
 from gesell_protocol.demurrage import INFLOW_REASONS, Holding
 from gesell_protocol.envelopes import Memo
@@ -86,6 +88,20 @@ class Reader:
             return None
         timeline = await self._timelines.load(self._pool, rows.key_of(commons), row["policies"])
         return rows.read_commons(row, timeline), row["accounts"]
+
+    @asynccontextmanager
+    async def open_books(self, commons: bytes) -> AsyncIterator[Batch]:
+        """One moment of a commons to decide upon: `look` and `load` of a batch of which nothing will be stored."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield Batch(connection, commons, self._timelines)
+
+    async def find_holders(self, commons: bytes, handles: Iterable[str]) -> dict[str, bytes]:
+        """Who holds these handles; those that nobody holds are left out. A handle never passes to another peer."""
+        found = await self._pool.fetch(_SEQUENCE["load_holders"], rows.key_of(commons), list(handles))
+        return {row["handle"]: row["peer"] for row in found}
 
     async def list_members(self, commons: bytes, *, after: bytes, limit: int) -> list[Member]:
         """Members (those who have left excepted) in order of their keys."""
@@ -192,14 +208,16 @@ class Reader:
         return _read_entries(commons, found, lines)
 
     async def list_entries_of(
-        self, commons: bytes, peer: bytes, *, after: int, whole: bool, limit: int
+        self, commons: bytes, sight: Sight, *, after: int, limit: int
     ) -> tuple[list[tuple[Entry, Memo | None]], bool]:
-        """Entries after seq `after` that `peer` is a party to, those that concern everybody if it sees the `whole`
-        commons, and the founding; and whether there are more than the at most `limit` that it returns.
+        """Entries after seq `after` that a peer's `sight` shows it: what it is a party to, what concerns everybody, the
+        founding; and whether there are more than the at most `limit` that it returns.
         """
+        assert sight.peer is not None
         commons_id = rows.key_of(commons)
         limit = min(limit, CHUNK)
-        named = await self._pool.fetch(_READING["list_seqs_of_party"], commons_id, peer, after, whole, limit + 1)
+        who = (sight.peer, after, sight.whole, sight.belonged)
+        named = await self._pool.fetch(_READING["list_seqs_of_party"], commons_id, *who, limit + 1)
         seqs = [row["seq"] for row in named[:limit]]
         found = _cut(await self._pool.fetch(_READING["list_entries_of"], commons_id, seqs))
         lines = await self._pool.fetch(_SEQUENCE["load_postings"], commons_id, [row["seq"] for row in found])

@@ -116,7 +116,7 @@ ORDER BY e.seq
 LIMIT $3;
 
 -- name: list_seqs_of_party
--- The entries after one that concern a peer: by its postings, by mention, and, where it sees the commons, those of all.
+-- The entries after one that concern a peer: by its postings, by mention; those of all if it sees the commons; the founding.
 SELECT seq FROM (
     (
         SELECT own.seq
@@ -127,7 +127,7 @@ SELECT seq FROM (
             WHERE p.commons_id = $1 AND p.account = a.number AND p.seq > $3
             GROUP BY p.seq
             ORDER BY p.seq
-            LIMIT $5
+            LIMIT $6
         ) own
         WHERE a.commons_id = $1 AND a.holder = $2
     )
@@ -136,18 +136,18 @@ SELECT seq FROM (
         SELECT seq FROM gesell.mention
         WHERE commons_id = $1 AND peer = $2 AND seq > $3
         ORDER BY seq
-        LIMIT $5
+        LIMIT $6
     )
     UNION
     (
         SELECT seq FROM gesell.mention
-        WHERE commons_id = $1 AND peer = '' AND seq > $3 AND ($4 OR seq = 1)
+        WHERE commons_id = $1 AND peer = '' AND seq > $3 AND ($4 OR ($5 AND seq = 1))
         ORDER BY seq
-        LIMIT $5
+        LIMIT $6
     )
 ) parties
 ORDER BY seq
-LIMIT $5;
+LIMIT $6;
 
 -- name: list_entries_of
 -- Some entries by their numbers, with the memos that are still there.
