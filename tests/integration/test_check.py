@@ -22,7 +22,12 @@ from tests.own_postgres import OwnPostgres, own_postgres
 from tests.running import Service, open_folder
 
 DAY_MS = 86_400_000
-TABLES = ("commons", "entry", "posting", "account", "member", "peer_key", "policy", "memo", "share_out", "ledger")
+TABLES = (
+    *("commons", "entry", "posting", "mention", "account", "member", "peer_key", "policy", "memo"),
+    *("share_out", "ledger"),
+)
+#: The tables that later migrations made, by their numbers.
+NEWER_TABLES = {3: "webhook"}
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +174,21 @@ def test_the_ledger_has_all_that_a_check_could_stumble_over(postgres: OwnPostgre
     ]
 
 
+def test_what_was_stored_before_mentions_were_is_gone_through_by_the_migration(
+    postgres: OwnPostgres, spoilt: str
+) -> None:
+    mentions = "SELECT commons_id, seq, peer FROM gesell.mention ORDER BY 1, 2, 3"
+    before = postgres.fetch(spoilt, mentions)
+    assert len(before) > 10
+    older = postgres.make_database(template=spoilt)
+    # What later migrations made goes too, so that all of them are applied again.
+    made = postgres.fetch(older, "SELECT number, name FROM gesell.migration WHERE number > 2 ORDER BY number DESC")
+    drops = [f"DROP TABLE gesell.{NEWER_TABLES[number]}" for number, _ in made]
+    postgres.execute(older, *drops, "DROP TABLE gesell.mention", "DELETE FROM gesell.migration WHERE number > 1")
+    assert asyncio.run(migrate(postgres.owner_dsn(older)))[0] == "add_mentions"
+    assert postgres.fetch(older, mentions) == before
+
+
 # ── Tampering ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 WOERGL = "(SELECT commons_id FROM gesell.commons WHERE name = 'Woergl')"
@@ -247,6 +267,16 @@ TAMPERINGS = [
         "deleted entry with its postings",
         f"DELETE FROM gesell.entry WHERE seq = {FIRST_PAY}",
         f"DELETE FROM gesell.posting WHERE seq = {FIRST_PAY} RETURNING 'entry ' || seq || ' is missing'",
+    ),
+    tampering(
+        "a party that is no longer mentioned",
+        f"DELETE FROM gesell.mention WHERE commons_id = {WOERGL} AND seq = 2 AND peer <> ''"
+        " RETURNING 'entry 2: whether it concerns ' || encode(peer, 'hex')",
+    ),
+    tampering(
+        "somebody mentioned whom an entry does not concern",
+        f"INSERT INTO gesell.mention (commons_id, seq, peer) VALUES ({WOERGL}, 2, '')"
+        " RETURNING 'entry 2: whether it concerns everybody'",
     ),
     tampering(
         "deleted first entry",
