@@ -7,15 +7,32 @@ writing until an operator has looked. Knows no commons: that `at` never goes bac
    does, give or take a minute.
 2. A service that starts before it last ran, or more than 30 days after, does not write until the operator confirms.
 3. A demo clock starts where it is told and runs as many times faster as it is told; it needs no watch.
+4. All processes of a service tell one time: a real clock is watched by each, a demo clock's start is handed on.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gesell_ledger.storage.faults import ClockFault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockState:
+    """What a process hands on of its clock, so that another process of this machine tells the same time.
+
+    `fault` is why nothing may be written. The rest is a demo clock's: `start_ms` was its time when the steady clock
+    told `began_ns`.
+    """
+
+    demo: bool
+    fault: str | None = None
+    start_ms: int = 0
+    speed: int = 1
+    began_ns: int = 0
 
 
 class LedgerClock(Protocol):
@@ -30,6 +47,14 @@ class LedgerClock(Protocol):
     def now_ms(self) -> int: ...
     def look(self) -> int: ...
     def check_start(self, heartbeat_ms: int) -> None: ...
+    def state(self) -> ClockState: ...
+
+
+def clock_of(state: ClockState) -> LedgerClock:
+    """The clock that another process handed on (rule 4)."""
+    if state.demo:
+        return DemoClock(start_ms=state.start_ms, speed=state.speed, began_ns=state.began_ns)
+    return Clock(fault=state.fault)
 
 
 JUMP_MS: Final = 60_000
@@ -56,12 +81,18 @@ class Clock:
     speed: int = 1
     demo: bool = False
 
-    def __init__(self, *, wall_ms: Callable[[], int] = _wall_ms, steady_ms: Callable[[], int] = _steady_ms) -> None:
+    def __init__(
+        self,
+        *,
+        wall_ms: Callable[[], int] = _wall_ms,
+        steady_ms: Callable[[], int] = _steady_ms,
+        fault: str | None = None,
+    ) -> None:
         self._wall_ms = wall_ms
         self._steady_ms = steady_ms
         self._last = (wall_ms(), steady_ms())
         self._base = self._last
-        self._fault: str | None = None
+        self._fault = fault
 
     def now_ms(self) -> int:
         """The time to write with; raises `ClockFault` once the clock has jumped (rule 1) or was not confirmed (2)."""
@@ -106,6 +137,10 @@ class Clock:
             " gesell serve --accept-clock"
         )
 
+    def state(self) -> ClockState:
+        """What another process must know of it; a fault stays one until an operator has looked."""
+        return ClockState(demo=False, fault=self._fault)
+
 
 class DemoClock:
     """A clock for demos and tests: it starts at `start_ms` and runs `speed` times as fast as the steady clock."""
@@ -113,11 +148,18 @@ class DemoClock:
     demo: bool = True
     fault: str | None = None
 
-    def __init__(self, *, start_ms: int, speed: int, steady_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        *,
+        start_ms: int,
+        speed: int,
+        began_ns: int | None = None,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.speed = speed
         self._start_ms = start_ms
         self._steady_ns = steady_ns
-        self._began_ns = steady_ns()
+        self._began_ns = steady_ns() if began_ns is None else began_ns
 
     def now_ms(self) -> int:
         """The time to write with."""
@@ -130,3 +172,7 @@ class DemoClock:
     def check_start(self, heartbeat_ms: int) -> None:
         """A demo that starts again goes on where it was."""
         self._start_ms = max(self._start_ms, heartbeat_ms)
+
+    def state(self) -> ClockState:
+        """Its start, by the steady clock that all processes of this machine share."""
+        return ClockState(demo=True, start_ms=self._start_ms, speed=self.speed, began_ns=self._began_ns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,8 +15,9 @@ import uvloop
 from cyclopts import Parameter
 
 from gesell_ledger import main as service
-from gesell_ledger.keyfile import read_passphrase
-from gesell_ledger.settings import PORT, Settings, default_data, parse_moment
+from gesell_ledger.configuration import SOURCES, Options
+from gesell_ledger.logs import configure_logs
+from gesell_ledger.settings import default_data
 from gesell_ledger.storage.audit import Report, audit
 from gesell_ledger.storage.embedded import PostgresFault, PrivatePostgres
 from gesell_ledger.storage.faults import Fault, fault_of
@@ -27,77 +27,21 @@ T = TypeVar("T")
 
 app = cyclopts.App(name="gesell-ledger", help="The ledger service.")
 db = cyclopts.App(name="db", help="The ledger's database.")
+serving = cyclopts.App(name="serve", config=SOURCES)
 app.command(db)
+app.command(serving)
 
 
-@app.command
-def serve(
-    *,
-    host: str = "127.0.0.1",
-    port: int = PORT,
-    data: Path | None = None,
-    database: str | None = None,
-    key: Path | None = None,
-    key_passphrase_file: Path | None = None,
-    min_tick_seconds: int = 3600,
-    sweep_ticks: int = 30,
-    demo: Annotated[bool, Parameter(negative="")] = False,
-    clock_start: str | None = None,
-    clock_speed: int = 1,
-    accept_clock: Annotated[bool, Parameter(negative="")] = False,
-    unsafe_durability: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
+@serving.default
+def serve(*, options: Options | None = None) -> None:
     """Run the ledger; prints `listening on http://HOST:PORT` when it is ready.
 
-    Parameters
-    ----------
-    host
-        The address to listen on.
-    port
-        The port to listen on; 0 takes any that is free.
-    data
-        The folder of the private PostgreSQL and the ledger's key.
-    database
-        Use this PostgreSQL instead (postgresql://gesell_service@HOST/DB); `gesell db migrate` prepares it.
-    key
-        The file of the ledger's key; made at the first start. Default: ledger.key in the data folder.
-    key_passphrase_file
-        A file whose first line opens the key; or put it in GESELL_KEY_PASSPHRASE.
-    min_tick_seconds
-        The shortest tick that a commons may be founded with; below 3600 for tests and demos only.
-    sweep_ticks
-        No account with melt due sleeps longer than this many ticks.
-    demo
-        Run on a demo clock, for demonstrations and tests.
-    clock_start
-        Where the demo clock starts (ISO 8601); default: now.
-    clock_speed
-        How many times faster than real time the demo clock runs.
-    accept_clock
-        Confirm the clock after it jumped or the service was away for long: the melt of that time falls due.
-    unsafe_durability
-        Serve a database that may lose acknowledged payments in a crash.
+    Each setting is a flag like --sweep-ticks 30, a variable like GESELL_SERVE_SWEEP_TICKS=30, or a line like
+    sweep-ticks = 30 in a file; the first of these that says it counts.
     """
-    folder = (data or default_data()).absolute()
     try:
-        settings = Settings(
-            host=host,
-            port=port,
-            data=folder,
-            database=database,
-            key_file=key or folder / "ledger.key",
-            key_passphrase=read_passphrase(
-                key_passphrase_file, environment=os.environ.pop("GESELL_KEY_PASSPHRASE", "")
-            ),
-            min_tick_seconds=min_tick_seconds,
-            sweep_ticks=sweep_ticks,
-            demo=demo,
-            clock_start_ms=parse_moment(clock_start) if clock_start is not None else None,
-            clock_speed=clock_speed,
-            accept_clock=accept_clock,
-            unsafe_durability=unsafe_durability,
-        )
-        service.configure_logs()
+        settings = (options or Options()).settings()
+        configure_logs(settings.log_format)
         _run(service.serve(settings))
     except (Fault, PostgresFault) as fault:
         _fail(fault)

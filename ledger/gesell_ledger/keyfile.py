@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -29,8 +30,24 @@ class KeyFault(Fault):
     """The ledger's key can't be read or made; the sentence says what to do."""
 
 
-def load_or_make_key(path: Path, *, passphrase: bytes | None) -> Signer:
-    """The ledger's signer from its file; makes key and file when there is none.
+@dataclass(frozen=True, slots=True)
+class LedgerKey:
+    """The ledger's key: its 32 secret bytes, which no log may show, and the public ones that name the ledger."""
+
+    seed: bytes = field(repr=False)
+
+    @property
+    def public_key(self) -> bytes:
+        """The ledger's name."""
+        return self.signer().public_key
+
+    def signer(self) -> Signer:
+        """The key made ready to sign."""
+        return Signer(self.seed)
+
+
+def load_or_make_key(path: Path, *, passphrase: bytes | None) -> LedgerKey:
+    """The ledger's key from its file; makes key and file when there is none.
 
     Raises `KeyFault` for a file that others can read, that is no Ed25519 key, or that the passphrase does not open.
     Several services that start at once with one path end with one key.
@@ -65,7 +82,7 @@ def read_passphrase(file: Path | None, *, environment: str) -> bytes | None:
     return first
 
 
-def _open(path: Path, data: bytes, passphrase: bytes | None) -> Signer:
+def _open(path: Path, data: bytes, passphrase: bytes | None) -> LedgerKey:
     try:
         key = load_ssh_private_key(data, passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -75,7 +92,7 @@ def _open(path: Path, data: bytes, passphrase: bytes | None) -> Signer:
         ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFault(f"{path} holds no Ed25519 key; leave --key out to let the ledger make one")
-    return Signer(key.private_bytes_raw())
+    return LedgerKey(key.private_bytes_raw())
 
 
 def _make(path: Path, passphrase: bytes | None) -> None:

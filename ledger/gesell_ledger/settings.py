@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from gesell_ledger.logs import LogFormat
 from gesell_ledger.storage.faults import Fault
 from gesell_protocol.policy import TICK_SECONDS_MAX, TICK_SECONDS_MIN
 
 PORT: Final = 8420
+#: Far more than help: all that write to one commons wait for its lock in turn.
+WORKERS_MAX: Final = 64
 
 
 class SettingsFault(Fault):
@@ -23,15 +26,16 @@ class Settings:
     """One service's settings, checked.
 
     `data` holds the private PostgreSQL (when `database` is None) and the ledger's key. `clock_start_ms` and
-    `clock_speed` are the demo clock's.
+    `clock_speed` are the demo clock's. What may hold a secret is not shown by `repr`.
     """
 
     host: str = "127.0.0.1"
     port: int = PORT
+    workers: int = 1
     data: Path
-    database: str | None = None
+    database: str | None = field(default=None, repr=False)
     key_file: Path
-    key_passphrase: bytes | None = None
+    key_passphrase: bytes | None = field(default=None, repr=False)
     min_tick_seconds: int = TICK_SECONDS_MIN
     sweep_ticks: int = 30
     demo: bool = False
@@ -39,10 +43,14 @@ class Settings:
     clock_speed: int = 1
     accept_clock: bool = False
     unsafe_durability: bool = False
+    webhooks_to_private: bool = False
+    log_format: LogFormat = "logfmt"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise SettingsFault("--port is from 0 to 65535; 0 takes any that is free")
+        if not 1 <= self.workers <= WORKERS_MAX:
+            raise SettingsFault(f"--workers is from 1 to {WORKERS_MAX}")
         if not 1 <= self.min_tick_seconds <= TICK_SECONDS_MAX:
             raise SettingsFault(f"--min-tick-seconds is from 1 to {TICK_SECONDS_MAX}")
         if not 1 <= self.sweep_ticks <= 10_000:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from gesell_ledger import commands
+from gesell_ledger.configuration import Options, variable_of
 from gesell_ledger.keyfile import KeyFault, read_passphrase
 from gesell_ledger.settings import Settings, SettingsFault, default_data, parse_moment
 from gesell_ledger.storage.faults import Fault
@@ -26,6 +28,8 @@ def settings(**said: Any) -> Settings:
     [
         ({"port": -1}, "--port"),
         ({"port": 65_536}, "--port"),
+        ({"workers": 0}, "--workers"),
+        ({"workers": 65}, "--workers"),
         ({"min_tick_seconds": 0}, "--min-tick-seconds"),
         ({"min_tick_seconds": 31_536_001}, "--min-tick-seconds"),
         ({"sweep_ticks": 0}, "--sweep-ticks"),
@@ -45,6 +49,7 @@ def test_what_lies_outside_its_range_is_refused_by_name(said: dict[str, Any], na
     [
         {"port": 0},
         {"port": 65_535},
+        {"workers": 64},
         {"min_tick_seconds": 1},
         {"min_tick_seconds": 31_536_000},
         {"sweep_ticks": 1},
@@ -67,7 +72,8 @@ def test_the_demo_clock_is_never_there_without_demo(said: dict[str, int]) -> Non
 def test_nothing_said_means_the_safe_thing() -> None:
     made = settings()
     assert (made.host, made.port, made.min_tick_seconds) == ("127.0.0.1", 8420, 3_600)
-    assert [made.demo, made.accept_clock, made.unsafe_durability] == [False, False, False]
+    assert (made.workers, made.log_format, made.database) == (1, "logfmt", None)
+    assert [made.demo, made.accept_clock, made.unsafe_durability, made.webhooks_to_private] == [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
         taken.append(made)
 
     monkeypatch.setattr("gesell_ledger.commands.service.serve", start)
-    monkeypatch.setattr("gesell_ledger.commands.service.configure_logs", lambda: None)
+    monkeypatch.setattr("gesell_ledger.commands.configure_logs", lambda form: None)
 
     def call(*arguments: str) -> Settings:
         taken.clear()
@@ -208,11 +214,140 @@ def test_every_setting_is_reached_from_the_command_line(serve: Serve, tmp_path: 
         *("--host", "::1", "--port", "1", "--data", str(tmp_path), "--database", "postgresql://x@/y"),
         *("--key", str(tmp_path / "key"), "--key-passphrase-file", str(tmp_path / "pass"), "--min-tick-seconds", "2"),
         *("--sweep-ticks", "3", "--demo", "--clock-start", "1970-01-01T00:00:01Z", "--clock-speed", "4"),
-        *("--accept-clock", "--unsafe-durability"),
+        *("--accept-clock", "--unsafe-durability", "--webhooks-to-private", "--workers", "2", "--log-format", "json"),
     )
     plain = settings()
     same = [name for name in Settings.__dataclass_fields__ if getattr(made, name) == getattr(plain, name)]
     assert same == []
+
+
+# ── From the environment and from a file ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], str]:
+    """Write a file of settings; gives its path."""
+
+    def put(text: str) -> str:
+        (tmp_path / "gesell.toml").write_text(text)
+        return str(tmp_path / "gesell.toml")
+
+    return put
+
+
+def test_flag_comes_before_environment_and_environment_before_file(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, write: Callable[[str], str]
+) -> None:
+    file = write("[serve]\nport = 1\nsweep-ticks = 1\nmin_tick_seconds = 1\n")
+    monkeypatch.setenv("GESELL_SERVE_PORT", "2")
+    monkeypatch.setenv("GESELL_SERVE_SWEEP_TICKS", "2")
+    made = serve("--config", file, "--port", "3")
+    assert (made.port, made.sweep_ticks, made.min_tick_seconds) == (3, 2, 1)
+
+
+def test_file_may_be_named_in_the_environment(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, write: Callable[[str], str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GESELL_CONFIG", write("[serve]\nhost = '::1'\ndemo = true\naccept-clock = false\n"))
+    made = serve()
+    assert (made.host, made.demo, made.accept_clock) == ("::1", True, False)
+    (tmp_path / "other.toml").write_text("[serve]\nhost = 'here'\n")
+    assert serve("--config", str(tmp_path / "other.toml")).host == "here"
+
+
+def test_every_setting_is_reached_from_the_environment_and_from_the_file(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, write: Callable[[str], str], tmp_path: Path
+) -> None:
+    (tmp_path / "pass").write_text("word\n")
+    said = {
+        "host": "::1",
+        "port": 1,
+        "workers": 2,
+        "log-format": "json",
+        "data": str(tmp_path),
+        "database": "postgresql://x@/y",
+        "key": str(tmp_path / "key"),
+        "key-passphrase-file": str(tmp_path / "pass"),
+        "unsafe-durability": True,
+        "webhooks-to-private": True,
+        "min-tick-seconds": 2,
+        "sweep-ticks": 3,
+        "accept-clock": True,
+        "demo": True,
+        "clock-start": "1970-01-01T00:00:01Z",
+        "clock-speed": 4,
+    }
+    assert {name.replace("-", "_") for name in said} == set(Options.__dataclass_fields__) - {"config"}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in said.items()]
+    from_file = serve("--config", write("\n".join(["[serve]", *lines])))
+    for name, value in said.items():
+        monkeypatch.setenv(variable_of(f"--{name}"), str(value).lower() if isinstance(value, bool) else str(value))
+    from_environment = serve()
+    assert from_environment == from_file
+    plain = settings()
+    same = [name for name in Settings.__dataclass_fields__ if getattr(from_file, name) == getattr(plain, name)]
+    assert same == []
+
+
+def test_a_flag_in_the_environment_can_say_no(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GESELL_SERVE_DEMO", "false")
+    assert not serve().demo
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[serve]\nprot = 8420\n", "[prot]"),
+        ("[serve]\nport.low = 8420\n", "[port]"),
+        ("[serve]\nconfig = 'other.toml'\n", "another file of settings"),
+        ("[server]\nport = 8420\n", "'server' outside of its only table, [serve]"),
+        ("port = 8420\n", "'port' outside of its only table, [serve]"),
+        ("serve = 8420\n", "must be a mapping"),
+        ("[serve]\nport = \n", "is no TOML"),
+        ("[serve]\nport = 'many'\n", "many"),
+        ("[serve]\nlog-format = 'xml'\n", "xml"),
+        (None, "can't be read: No such file"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(
+    serve: Serve, write: Callable[[str], str], capsys: pytest.CaptureFixture[str], text: str | None, said: str
+) -> None:
+    file = write(text) if text is not None else "nowhere-at-all.toml"
+    assert said in refusal(capsys, lambda: serve("--config", file))
+
+
+@pytest.mark.parametrize("variable", ["GESELL_SERVE_PROT", "GESELL_SERVE_CONFIG", "GESELL_SERVE_KEY_PASSPHRASE"])
+def test_a_variable_that_is_no_setting_is_refused_and_its_value_not_shown(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    monkeypatch.setenv(variable, "hush")
+    said = refusal(capsys, serve)
+    assert f"{variable} is not a setting" in said
+    assert "hush" not in said
+
+
+def test_other_variables_of_gesell_are_nobody_elses_business(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GESELL_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("GESELL_PASSPHRASE", "the wallet's")
+    assert serve().port == 8420
+
+
+def test_a_dsn_is_taken_out_of_the_environment_and_not_shown(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GESELL_SERVE_DATABASE", "postgresql://x:hush@/y")
+    monkeypatch.setenv("GESELL_KEY_PASSPHRASE", "hush too")
+    made = serve()
+    assert made.database == "postgresql://x:hush@/y"
+    assert "GESELL_SERVE_DATABASE" not in os.environ  # what the service starts does not inherit it
+    assert "hush" not in repr(made)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], call: Callable[[], object]) -> str:
+    """What a call writes to stderr that ends with status 2, in one line."""
+    with pytest.raises(SystemExit) as ended:
+        call()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    return " ".join(err.replace("│", " ").split())
 
 
 def test_a_fault_of_the_settings_is_a_fault() -> None:

@@ -80,7 +80,6 @@ _SETTINGS = (
     "log_timezone=UTC",
     "client_encoding=UTF8",
     # Modest sizes: two cores, shared with the service.
-    "max_connections=60",
     "shared_buffers=256MB",
     "wal_compression=on",
     "max_wal_size=4GB",
@@ -92,6 +91,8 @@ _SETTINGS = (
     "logging_collector=off",
     "log_destination=stderr",
     "log_checkpoints=off",
+    # No details: they quote the row at fault, and a memo is nobody's business but its readers'.
+    "log_error_verbosity=terse",
     "log_line_prefix=%m [%p] ",
 )
 
@@ -145,9 +146,13 @@ class PrivatePostgres:
     All methods belong to one event loop, in the main thread (rule 4 above).
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Names the data folder; touches nothing yet. The folder is made by `start()` if it isn't there."""
+    def __init__(self, folder: Path, *, connections: int = 60) -> None:
+        """Names the data folder; touches nothing yet. The folder is made by `start()` if it isn't there.
+
+        `connections` is how many the server takes at once.
+        """
         self._folder = folder.resolve()
+        self._connections = connections
         self._cluster = self._folder / "postgres"
         self._log = self._folder / "postgres.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -287,6 +292,7 @@ class PrivatePostgres:
         place = _make_socket_folder(self._folder, self._account)
         settings = (
             *_SETTINGS,
+            f"max_connections={self._connections}",
             f"cluster_name={_mark(self._cluster)}",
             # A list of folders in PostgreSQL's eyes: quoted, lest a comma or blank split it.
             'unix_socket_directories="' + str(place).replace('"', '""') + '"',
