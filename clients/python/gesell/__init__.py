@@ -18,6 +18,7 @@ from gesell.answers import Service as Service
 from gesell.client import Client as Client
 from gesell.client import Result as Result
 from gesell.client import default_policy as default_policy
+from gesell.custodian import Custodian as Custodian
 from gesell.errors import (
     AlreadyMember as AlreadyMember,
 )
@@ -94,6 +95,9 @@ from gesell.errors import (
     Refused as Refused,
 )
 from gesell.errors import (
+    StatementFileError as StatementFileError,
+)
+from gesell.errors import (
     Timeout as Timeout,
 )
 from gesell.errors import (
@@ -132,8 +136,13 @@ from gesell.errors import (
 from gesell.errors import (
     WrongState as WrongState,
 )
+from gesell.joint import load_statement as load_statement
+from gesell.joint import save_statement as save_statement
+from gesell.payto import BadLink as BadLink
+from gesell.payto import PaymentRequest as PaymentRequest
 from gesell.peer import Peer as Peer
 from gesell.peer import PeerLike as PeerLike
+from gesell.webhooks import Webhook as Webhook
 from gesell_protocol.envelopes import Envelope as Envelope
 from gesell_protocol.log import Posting as Posting
 from gesell_protocol.policy import Policy as Policy

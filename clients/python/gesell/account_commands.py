@@ -33,7 +33,7 @@ def balance(who: str | None = None, *, at: str | None = None, options: Options =
 async def _balance(who: str | None, at: str | None, options: Options) -> None:
     then_at = None if at is None else showing.parse_when(at)
     async with options.reader() as client:
-        who = who or options.own_did()
+        who = who or options.own_did(client.commons_id)
         now = await client.balance(who)
         then = None if then_at is None else await client.balance(who, at=then_at)
         about = await client.commons()
@@ -93,7 +93,7 @@ def history(
 
 async def _history(who: str | None, last: int | None, options: Options) -> None:
     async with options.reader() as client:
-        who = who or options.own_did()
+        who = who or options.own_did(client.commons_id)
         lines: list[HistoryLine] = []
         async for line in client.history(who, newest_first=True):
             lines.append(line)
@@ -125,7 +125,7 @@ def _show_history(lines: list[HistoryLine], now: Balance, names: dict[str, str])
         for line in lines
     ]
     moved, balances = [line.amount for line in lines], [line.balance for line in lines]
-    due = type(now.posted)(now.effective.grains - now.posted.grains, now.posted.code, now.posted.scale)
+    due = now.effective - now.posted
     if due.grains and balances[-1] == now.posted:
         rows.append(["now", "melt", "", "due"])
         moved.append(due)
@@ -149,6 +149,7 @@ def _line_json(line: HistoryLine) -> dict[str, Any]:
         "balance": line.balance.text,
         "counterpart": line.counterpart,
         "category": line.category,
+        "ref": line.ref,
         "memo": line.memo,
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 from gesell_protocol.amounts import format_amount, parse_amount
 
@@ -15,12 +16,15 @@ from gesell_protocol.amounts import format_amount, parse_amount
 class Amount:
     """So many grains of a currency: exact, and safe to hand back to any call that takes an amount.
 
-    `grains` may be negative (a balance below zero); `scale` is the currency's number of decimals.
+    `grains` may be negative (a balance below zero); `scale` is the currency's number of decimals. Amounts of one
+    currency are compared, added and subtracted; another currency is a `ValueError`, another type a `TypeError`.
 
         >>> Amount(50_000, "WRG", 6)
         Amount('0.05 WRG')
         >>> str(Amount(50_000, "WRG", 6)), Amount(50_000, "WRG", 6).decimal
         ('0.05 WRG', Decimal('0.05'))
+        >>> sum([Amount(50_000, "WRG", 6), Amount(950_000, "WRG", 6)])
+        Amount('1 WRG')
     """
 
     grains: int
@@ -36,6 +40,40 @@ class Amount:
     def decimal(self) -> Decimal:
         """The amount in whole units as an exact `Decimal`, for sums and comparisons."""
         return Decimal(self.text)
+
+    def __lt__(self, other: Amount) -> bool:
+        return self.grains < self._grains_of(other) if isinstance(other, Amount) else NotImplemented
+
+    def __le__(self, other: Amount) -> bool:
+        return self.grains <= self._grains_of(other) if isinstance(other, Amount) else NotImplemented
+
+    def __gt__(self, other: Amount) -> bool:
+        return self.grains > self._grains_of(other) if isinstance(other, Amount) else NotImplemented
+
+    def __ge__(self, other: Amount) -> bool:
+        return self.grains >= self._grains_of(other) if isinstance(other, Amount) else NotImplemented
+
+    def __add__(self, other: Amount) -> Amount:
+        if not isinstance(other, Amount):
+            return NotImplemented
+        return Amount(self.grains + self._grains_of(other), self.code, self.scale)
+
+    def __radd__(self, other: Literal[0]) -> Amount:
+        # `sum` begins with 0. No other number is added: 1 could mean a grain or a whole unit.
+        return self if type(other) is int and other == 0 else NotImplemented
+
+    def __sub__(self, other: Amount) -> Amount:
+        if not isinstance(other, Amount):
+            return NotImplemented
+        return Amount(self.grains - self._grains_of(other), self.code, self.scale)
+
+    def __neg__(self) -> Amount:
+        return Amount(-self.grains, self.code, self.scale)
+
+    def _grains_of(self, other: Amount) -> int:
+        if (other.code, other.scale) != (self.code, self.scale):
+            raise ValueError(f"{self} and {other} are of different currencies")
+        return other.grains
 
     def __str__(self) -> str:
         return f"{self.text} {self.code}"

@@ -2,27 +2,30 @@
 
 Owns the reading of JSON answers into typed values: amounts become `Amount`, peers stay dids, times are ms of the
 ledger's clock with a `datetime` beside them. Knows no HTTP. Every reader raises `ValueError`, `KeyError` or
-`TypeError` for what is no such answer.
+`TypeError` for what is no such answer; `understood` turns that into the one error of the client.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from gesell.amount import Amount
+from gesell.errors import UnexpectedAnswer
 from gesell_protocol.envelopes import Envelope, Memo
 from gesell_protocol.log import Posting, leaf_of
 from gesell_protocol.names import RESERVED_HOLDERS, Holder, id_of, peer_of, unbase64url
 from gesell_protocol.policy import Policy, read_policy
 from gesell_protocol.receipts import Receipt
+from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Currency
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS: Final = re.compile(r"-?[0-9]{1,25}")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,12 @@ class Service:
     time_ms: int
     clock_speed: int
     limits: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        speed = f" at {self.clock_speed} times real time" if self.clock_speed > 1 else ""
+        return (
+            f"<Service {self.ledger} version {self.version}, its time {moment(self.time_ms):%Y-%m-%d %H:%M:%S}{speed}>"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,9 @@ class Commons:
     melt_due: Amount | None
     members: int
 
+    def __repr__(self) -> str:
+        return f"<Commons {self.name!r} {self.id}: {self.members} members, {self.supply}, {self.pool} in the pool>"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -78,8 +90,12 @@ class Member:
     handle: str
     status: str
     joined_ms: int
-    credit_limit: Amount
+    #: None where the commons does not show its currency to this reader yet.
+    credit_limit: Amount | None
     keys: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Member {self.handle} {self.status} {self.peer}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +124,17 @@ class Balance:
     def __str__(self) -> str:
         return str(self.effective)
 
+    def __repr__(self) -> str:
+        more = f", {self.available} to spend" if self.available != self.effective else ""
+        return f"<Balance {self.effective}{more}, next melt {self.next_melt}, at {self.at:%Y-%m-%d %H:%M:%S}>"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryLine:
-    """One posting of an account, with the balance after it; `counterpart` is a did, a reserved holder or None."""
+    """One posting of an account, with the balance after it; `counterpart` is a did, a reserved holder or None.
+
+    `ref` is the id of the statement or request that it answers, as its author says.
+    """
 
     seq: int
     at_ms: int
@@ -122,12 +145,19 @@ class HistoryLine:
     balance: Amount
     counterpart: str | None
     category: str | None
+    ref: str | None
     memo: str | None
 
     @property
     def at(self) -> datetime:
         """When the entry was accepted."""
         return moment(self.at_ms)
+
+    def __repr__(self) -> str:
+        about = f" for {self.category}" if self.category else ""
+        memo = f" {self.memo!r}" if self.memo else ""
+        with_ = self.counterpart or "several"
+        return f"<{self.seq} {self.reason} {self.amount}{about} with {with_}, balance {self.balance}{memo}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +178,11 @@ class Entry:
         """When the entry was accepted."""
         return moment(self.at_ms)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Entry {self.seq} {self.type} by {self.by} at {self.at:%Y-%m-%d %H:%M:%S}, {len(self.postings)} postings>"
+        )
+
 
 def moment(ms: int) -> datetime:
     """The UTC datetime of so many ms since the Unix epoch."""
@@ -163,6 +198,15 @@ def milliseconds(at: datetime | int) -> int:
     if isinstance(at, bool) or not isinstance(at, int):
         raise TypeError(f"a moment is an aware datetime, or ms since the epoch as int, not {at!r}")
     return at
+
+
+def understood(read: Callable[[dict[str, Any]], _T], fields: dict[str, Any]) -> _T:
+    """What `read` makes of an answer; an answer that is none of its kind is `UnexpectedAnswer`."""
+    try:
+        return read(fields)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        why = error.refusal.detail if isinstance(error, Rejected) else f"{type(error).__name__}: {error}"
+        raise UnexpectedAnswer(f"the ledger's answer can't be read: {why}") from error
 
 
 def read_service(fields: Mapping[str, Any]) -> Service:
@@ -228,16 +272,17 @@ def read_json_policy(fields: Mapping[str, Any]) -> Policy:
     )
 
 
-def read_member(fields: Mapping[str, Any], currency: Currency) -> Member:
-    """Make a `Member` of one item of `…/members`."""
+def read_member(fields: Mapping[str, Any], currency: Currency | None) -> Member:
+    """Make a `Member` of one item of `…/members`; without the currency its credit limit stays untold."""
     peer = _text(fields, "peer")
     peer_of(peer)
+    limit = _grains(fields["credit_limit"])
     return Member(
         peer=peer,
         handle=_text(fields, "handle"),
         status=_text(fields, "status"),
         joined_ms=_int(fields, "joined"),
-        credit_limit=Amount(_grains(fields["credit_limit"]), currency.code, currency.scale),
+        credit_limit=None if currency is None else Amount(limit, currency.code, currency.scale),
         keys=tuple(str(key) for key in fields["keys"]),
     )
 
@@ -264,7 +309,7 @@ def read_balance(fields: Mapping[str, Any], currency: Currency) -> Balance:
 
 def read_history_line(fields: Mapping[str, Any], currency: Currency) -> HistoryLine:
     """Make a `HistoryLine` of one item of `…/postings`."""
-    counterpart, category, memo = (fields.get(name) for name in ("counterpart", "category", "memo"))
+    counterpart, category, ref, memo = (fields.get(name) for name in ("counterpart", "category", "ref", "memo"))
     return HistoryLine(
         seq=_int(fields, "seq"),
         at_ms=_int(fields, "at"),
@@ -275,6 +320,7 @@ def read_history_line(fields: Mapping[str, Any], currency: Currency) -> HistoryL
         balance=Amount(_grains(fields["balance"]), currency.code, currency.scale),
         counterpart=None if counterpart is None else str(counterpart),
         category=None if category is None else str(category),
+        ref=None if ref is None else str(ref),
         memo=None if memo is None else str(memo),
     )
 

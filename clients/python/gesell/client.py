@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from gesell import webhooks as hooks
 from gesell.amount import Amount, AmountLike, grains_of
+from gesell.answers import understood
 from gesell.delivery import Parcel, deliver, parcel, requests_of
 from gesell.errors import (
     Expired,
@@ -23,16 +26,21 @@ from gesell.errors import (
     ReceiptMismatch,
     Refused,
     TooEarly,
-    refused,
     with_currency,
 )
+from gesell.joint import cosign, not_sent
+from gesell.payto import BadLink, PaymentRequest
 from gesell.peer import Peer, PeerLike
 from gesell.reads import Link, Reads, StatementLike, statement_bytes
+from gesell.tokens import TOKEN_MAX_MS, write_token
+from gesell.transport import json_of
+from gesell.webhooks import Scope, Webhook
+from gesell.wording import describe, peers_in
 from gesell_protocol import receipts
 from gesell_protocol.amounts import AMOUNT_MAX
 from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import SALT_BYTES, STATEMENT_PREFIX, Envelope, Memo, read_envelope
-from gesell_protocol.names import peer_of
+from gesell_protocol.names import id_of, id_text, is_handle, peer_of
 from gesell_protocol.policy import Policy
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Rejected
@@ -74,6 +82,10 @@ class Result:
     receipt: Receipt | None = None
     error: GesellError | None = None
 
+    def __repr__(self) -> str:
+        told = (f"entry {self.receipt.seq}" if self.receipt is not None else "", str(self.error or ""))
+        return f"<Result {', '.join(part for part in (self.status, *told) if part)}>"
+
     def receipt_or_raise(self) -> Receipt:
         """The receipt, or the error raised: `result.receipt_or_raise().seq`."""
         if self.error is not None:
@@ -89,9 +101,10 @@ class Client(Reads):
             receipt = await gesell.pay("bob", "0.05", category="answer")
             print(receipt.seq, await gesell.balance())
 
-    `url` is the ledger's address; `commons` its 32 hex digits; `peer` who signs (reading an open commons needs
-    none); `by` the did for which `peer` signs, if that is a key added to another peer. `timeout` is seconds for one
-    request, `patience` seconds for which statements without a settling answer are sent again.
+    `url` is the ledger's address; `commons` its 32 hex digits; `peer` who signs and reads (an open commons may be
+    read without); `by` the did for which `peer` signs, if that is a key added to another peer. `timeout` is seconds
+    for one request, `patience` seconds for which statements without a settling answer are sent again. Where a commons
+    is not open, reads carry a token that this client signs itself, made out to the ledger that the address names.
 
     Peers are named by a `Peer`, 32 bytes, a did or a handle; amounts are text like "0.05", `Decimal`, whole ints or
     `Amount`, never float. One client serves many tasks at once; it must be used within one event loop.
@@ -109,10 +122,9 @@ class Client(Reads):
         _link: Link | None = None,
     ) -> None:
         speaker = by if by is not None else peer
-        super().__init__(_link or Link(url, timeout=timeout, patience=patience), commons=commons, by=speaker)
+        link = _link or Link(url, timeout=timeout, patience=patience)
+        super().__init__(link, commons=commons, peer=peer, by=speaker)
         self._url = url
-        self._peer = peer
-        self._unsettled: tuple[OutcomeUnknown, ...] = ()
 
     async def __aenter__(self) -> Self:
         await self._link.transport.__aenter__()
@@ -124,12 +136,18 @@ class Client(Reads):
         await self._link.transport.__aexit__(kind, error, trace)
 
     def __repr__(self) -> str:
-        return f"<Client {self._url} commons={self.commons_id} peer={self._peer!r}>"
+        whose = "nobody" if self._by is None else self._by.did if isinstance(self._by, Peer) else self._name(None)
+        return f"<Client {self._url} commons={self.commons_id} as {whose}>"
 
     @property
     def unsettled(self) -> tuple[OutcomeUnknown, ...]:
-        """What a cancelled call left without an answer: each carries the envelope to send again."""
-        return self._unsettled
+        """What cancelled calls left without an answer: each carries the envelope to send again.
+
+        All views of one connection share it; what is submitted again and settled leaves it.
+
+            await gesell.submit([error.envelope for error in gesell.unsettled])
+        """
+        return self._link.unsettled
 
     def as_peer(self, peer: Peer, *, by: PeerLike | None = None) -> Client:
         """The same connection spoken for by another peer: `await gesell.as_peer(bob).pay("ada", "1")`.
@@ -163,17 +181,16 @@ class Client(Reads):
 
             commons = await gesell.found(name="Wörgl", currency="WRG")
         """
-        names = [await self.key_of(steward) for steward in stewards] or [await self.key_of(self._speaker())]
-        fields: dict[str, Any] = {
+        fields = {
             "type": "found",
-            "ledger": peer_of((await self.service()).ledger),
             "name": name,
             "currency": {"code": currency, "scale": scale},
-            "policy": policy or default_policy(scale=scale),
-            "stewards": names,
-            "threshold": threshold if threshold is not None else len(set(names)) // 2 + 1,
+            "policy": policy,
+            "stewards": stewards or None,
+            "threshold": threshold,
+            "memo": memo,
         }
-        receipt = await self._speak({**fields, "memo": memo}, signers=signers)
+        receipt = await self._speak(fields, signers=signers)
         self._commons = receipt.commons
         return receipt.commons.hex()
 
@@ -197,9 +214,30 @@ class Client(Reads):
         return await self._speak({"type": "leave", "memo": memo})
 
     async def keys(self, *, add: Sequence[Peer] = (), revoke: Sequence[PeerLike] = ()) -> Receipt:
-        """Add keys that may sign for this peer (each signs here too) or revoke some: `keys(add=[phone])`."""
+        """Add keys that may sign for this peer (each signs here too) or revoke some: `keys(add=[phone])`.
+
+        A key that was added speaks with `Client(url, commons=…, peer=phone, by=ada.did)`.
+        """
         fields = {"type": "keys", "add": list(add) or None, "revoke": list(revoke) or None}
         return await self._speak(fields, signers=add)
+
+    async def rotate(self, new: Peer) -> Receipt:
+        """Sign with a new key from now on: it is added and the key in use revoked, in one statement signed by both.
+
+        The peer stays who it was: balance, handle and did are its old ones, for which the new key speaks, in this
+        commons; other clients and later runs say so with `by`. After `OutcomeUnknown` this client still signs with the
+        old key: resend the envelope, and go on with `gesell.as_peer(new, by=…)`.
+
+            new = Peer.new()
+            new.save("ada-2027.key", passphrase="correct horse")    # before it is needed
+            await gesell.rotate(new)
+        """
+        if self._peer is None:
+            raise ValueError("this client has no peer to sign with: Client(url, peer=…)")
+        by = await self.key_of(self._speaker())
+        receipt = await self.keys(add=[new], revoke=[self._peer])
+        self._peer, self._by, self._tokens = new, by, None
+        return receipt
 
     async def change_policy(
         self, policy: Policy, *, from_tick: int, signers: Sequence[Peer] = (), memo: str | None = None
@@ -255,6 +293,30 @@ class Client(Reads):
         fields = {"type": "pay", "legs": legs, "category": category, "memo": memo, "ref": ref}
         return await self._speak(fields)
 
+    async def pay_request(
+        self,
+        request: PaymentRequest | str,
+        *,
+        amount: AmountLike | None = None,
+        category: str | None = None,
+        memo: str | None = None,
+    ) -> Receipt:
+        """Pay what a `payto` link asks for; show a person first whom, how much and what for (`PaymentRequest.parse`).
+
+        `amount`, `category` and `memo` go before the link's own. The payment names the request by its `ref`; a second
+        call pays a second time, so look at `payments_for` where that may happen. Raises `BadLink`, before anything is
+        sent, for a link of another commons or currency or without an amount where none is given; else as `pay`.
+
+            receipt = await gesell.pay_request("payto://gesell/…")
+        """
+        request = PaymentRequest.parse(request) if isinstance(request, str) else request
+        asked = request.amount_in(commons=self._commons_bytes().hex(), currency=await self.currency())
+        much = asked if amount is None else amount
+        if much is None:
+            raise BadLink("the link leaves the amount to the payer; say how much")
+        category, memo = category or request.category, memo or request.message
+        return await self.pay(request.to, much, category=category, memo=memo, ref=request.ref)
+
     async def pay_all(
         self,
         to: PeerLike,
@@ -298,6 +360,47 @@ class Client(Reads):
         """As steward, share out of the pool to all active members alike: `await gesell.share("10")`."""
         return await self._speak({"type": "share", "amount": amount, "memo": memo}, signers=signers)
 
+    # ── Webhooks ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add_webhook(
+        self, url: str, *, types: Sequence[str] = (), scope: Scope = "own", after: int | None = None
+    ) -> Webhook:
+        """Have entries delivered to a URL; keep the secret, it is shown this once.
+
+            hook = await gesell.add_webhook("https://shop.example/gesell", types=["pay"])
+            print(hook.id, hook.secret)
+
+        Those come that concern this peer, or with `scope="all"` all that it may read; of some `types`, or all; from the
+        next one on, or from the one `after` a seq. For a URL that has a webhook, it becomes what is asked for and goes
+        on, whatever had stopped it; its secret stays, and is not shown again.
+        """
+        asked: dict[str, Any] = {"url": url, "types": list(types), "scope": scope}
+        if after is not None:
+            asked["after"] = after
+        claims = {"commons": self._commons_bytes().hex(), "webhook": asked}
+        return await hooks.add(self._link.transport, self._path("/webhooks"), lambda: self._sign_request(claims))
+
+    async def webhooks(self) -> list[Webhook]:
+        """This peer's webhooks and how they fare: `for hook in await gesell.webhooks(): print(hook.state, hook.why)`."""
+        items = json_of(await self._read(self._path("/webhooks"))).get("items", [])
+        return [understood(hooks.read_webhook, item) for item in items]
+
+    async def delete_webhook(self, webhook: Webhook | str) -> None:
+        """End a webhook, named by itself or its id: `await gesell.delete_webhook(hook)`. Raises `NotFound`."""
+        name = webhook.id if isinstance(webhook, Webhook) else id_text(id_of(webhook))
+        await hooks.delete(self._link.transport, self._path(f"/webhooks/{name}"), token=await self._token())
+
+    async def _sign_request(self, claims: Mapping[str, object]) -> str:
+        """A request that is signed as a whole: a token with more claims, good for this use."""
+        if self._peer is None:
+            raise ValueError("this client has no peer to sign with: Client(url, peer=…)")
+        ledger = self._link.ledger or (await self.service()).ledger
+        by, issued_s = await self.key_of(self._speaker()), await self._now_ms() // 1000
+        life_s = min(self._link.clock.lifetime_ms(), TOKEN_MAX_MS) // 1000
+        return write_token(
+            self._peer, by=by, ledger=ledger, issued_s=issued_s, expires_s=issued_s + life_s, more=claims
+        )
+
     # ── Signing ahead and sending many ───────────────────────────────────────────────────────────────────────
 
     async def sign(
@@ -310,14 +413,22 @@ class Client(Reads):
         """Sign a statement without sending it.
 
         `fields` are those of SPEC §3 with peers, amounts, policies and ids in any form that the calls take;
-        `commons`, `by`, `id` and `expires` are filled in, a `memo` in plain text is sealed. `signers` sign beside
-        this client's peer. It stays valid for 5 minutes of the ledger's real time, or as long as it `lasts`, at
-        most 7 days. Raises `Malformed` for what no ledger would take.
+        `commons`, `by`, `id` and `expires` are filled in, and in a founding also `ledger`, `policy`, `stewards` and
+        `threshold`, as `found` does; a `memo` in plain text is sealed. `signers` sign beside this client's peer. It
+        stays valid for 5 minutes of the ledger's real time, or as long as it `lasts`, at most 7 days. Raises
+        `Malformed` for what no ledger would take.
 
             envelope = await gesell.sign({"type": "pay", "legs": [("bob", "0.05")]})
+
+        What needs several stewards who are not in one place goes from hand to hand as a file:
+
+            draft = await gesell.sign({"type": "issue", "to": "bob", "amount": "100"}, lasts=timedelta(days=7))
+            save_statement(draft, "issue.json")
         """
         if self._peer is None:
             raise ValueError("this client has no peer to sign with: Client(url, peer=…)")
+        if fields.get("type") == "found":
+            fields = await self._founding(fields)
         body_fields, memo = await self._wire_fields(fields)
         now_ms = await self._now_ms()
         statement_id = self._link.ids.new(now_ms)
@@ -334,15 +445,48 @@ class Client(Reads):
             envelope = Envelope(body, _signatures(body, (self._peer, *signers)), memo)
             read_statement(envelope, min_tick_seconds=1)
         except Rejected as error:
-            raise _not_sent(error) from None
+            raise not_sent(error) from None
         return envelope
+
+    async def cosign(self, envelope: Envelope, *, signers: Sequence[Peer] = ()) -> Envelope:
+        """The same statement with this client's signature too; read first what `describe` says of it.
+
+        Raises `Malformed`, `BadSignature` or `Expired` for what no ledger would take; sends nothing.
+
+            envelope = await gesell.cosign(load_statement("issue.json"))
+        """
+        if self._peer is None:
+            raise ValueError("this client has no peer to sign with: Client(url, peer=…)")
+        now_ms = await self._now_ms()
+        for peer in (self._peer, *signers):
+            envelope = cosign(envelope, peer, now_ms=now_ms)
+        return envelope
+
+    async def describe(self, envelope: Envelope) -> str:
+        """What a statement says, in plain words and whole: `print(await gesell.describe(draft))`.
+
+        Amounts are read with the currency that the commons was founded with; where this client may not see that,
+        they are told in grains. A handle is the ledger's word, the did beside it is what is signed.
+        """
+        _, statement = _read(envelope)
+        view = self.as_commons(statement.commons)
+        founding = statement if isinstance(statement, Found) else await view._founded_if_shown()
+        handles: dict[bytes, str] = {}
+        for peer in peers_in(statement):
+            with suppress(Refused):
+                handle = (await view.member(peer)).handle
+                # Shown beside what is signed: nothing but a handle may stand there.
+                handles |= {peer: handle} if is_handle(handle) else {}
+        return describe(envelope, statement, founding=founding, handles=handles, now_ms=await self._now_ms())
 
     async def submit(self, envelopes: Iterable[Envelope | bytes]) -> list[Result]:
         """Send envelopes, in requests of at most 10,000, and return what became of each, in order.
 
         What has no settling answer is sent again, unchanged, as long as patience lasts. Each statement stands for
         itself: refusals and unknown outcomes come back as values. Raises before anything is sent for bytes that
-        are no envelope (`Malformed`), and when the ledger can't be reached at all (`Unreachable`).
+        are no envelope (`Malformed`), and when the ledger can't be reached at all (`Unreachable`). Receipts are held
+        against what was signed, and against the commons' founding where it is shown to this client: who only asks to
+        join a commons that is not open can't see it yet.
 
             results = await gesell.submit([await gesell.sign(fields) for fields in payments])
             for result in results:
@@ -353,7 +497,7 @@ class Client(Reads):
         read = [_read(envelope) for envelope in envelopes]
         for statement in {statement.commons: statement for _, statement in read}.values():
             if not isinstance(statement, Found):
-                await self._founded(statement.commons)
+                await self._founded_if_shown(statement.commons)
         parcels = [parcel(envelope, statement.id) for envelope, statement in read]
         try:
             for request in requests_of(parcels):
@@ -361,8 +505,10 @@ class Client(Reads):
         except asyncio.CancelledError:
             why = "sending was interrupted before there was an answer"
             open_ = [item for item in parcels if item.status == "open"]
-            self._unsettled = tuple(OutcomeUnknown(item.envelope, item.id, why=why) for item in open_)
+            self._link.unsettled += tuple(OutcomeUnknown(item.envelope, item.id, why=why) for item in open_)
             raise
+        settled = {item.id for item in parcels if not isinstance(item.error, OutcomeUnknown)}
+        self._link.unsettled = tuple(error for error in self._link.unsettled if id_of(error.id) not in settled)
         return [self._result(item, statement) for item, (_, statement) in zip(parcels, read, strict=True)]
 
     # ── Within ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -381,22 +527,35 @@ class Client(Reads):
 
     def _result(self, item: Parcel, statement: Statement) -> Result:
         """Judge a settled (or given up) parcel: check its receipt, or complete its error."""
-        found = statement if isinstance(statement, Found) else self._link.founded[statement.commons]
+        found = statement if isinstance(statement, Found) else self._link.founded.get(statement.commons)
         if item.receipt is not None and item.status in ("accepted", "replayed"):
             try:
                 _check(item.receipt, envelope=item.envelope, statement=statement, found=found)
             except receipts.ReceiptMismatch as mismatch:
                 error = ReceiptMismatch(str(mismatch), receipt=item.receipt, envelope=item.envelope)
                 return Result(envelope=item.envelope, status="mismatched", receipt=item.receipt, error=error)
-            self._link.founded.setdefault(found.commons, found)
+            if isinstance(statement, Found):
+                self._link.founded[statement.commons] = statement
             return Result(envelope=item.envelope, status=item.status, receipt=item.receipt)
         if isinstance(item.error, (TooEarly, Expired)):
             self._link.clock.forget()
         if isinstance(item.error, Refused):
-            with_currency(item.error, code=found.currency.code, scale=found.currency.scale)
+            if found is not None:
+                with_currency(item.error, code=found.currency.code, scale=found.currency.scale)
             return Result(envelope=item.envelope, status="refused", error=item.error)
         status: Literal["unknown", "unsent"] = "unknown" if item.may_be_applied else "unsent"
         return Result(envelope=item.envelope, status=status, error=item.error)
+
+    async def _founding(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A founding's fields with those that were left out: the default policy, this peer as steward, the majority."""
+        stewards = {await self.key_of(steward) for steward in fields.get("stewards") or (self._speaker(),)}
+        return {
+            "ledger": peer_of((await self.service()).ledger),
+            "policy": default_policy(scale=fields["currency"]["scale"]),
+            "threshold": len(stewards) // 2 + 1,
+            **fields,
+            "stewards": stewards,
+        }
 
     async def _wire_fields(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], Memo | None]:
         """The fields as they stand in the body: keys, grains and ids in bytes and ints; and the memo apart."""
@@ -456,17 +615,15 @@ def _read(envelope: Envelope | bytes) -> tuple[Envelope, Statement]:
             envelope = read_envelope(unpack(envelope))
         return envelope, read_statement(envelope, min_tick_seconds=1)
     except Rejected as error:
-        raise _not_sent(error) from None
+        raise not_sent(error) from None
 
 
-def _not_sent(error: Rejected) -> Refused:
-    """The refusal that any ledger would answer, given here before anything is sent."""
-    return refused({"code": error.refusal.code, "detail": f"{error.refusal.detail} (nothing was sent)"})
-
-
-def _check(receipt: Receipt, *, envelope: Envelope, statement: Statement, found: Found) -> None:
-    """Hold a receipt against what was signed and against what the commons' founding fixed for good."""
-    receipts.check_receipt(receipt, envelope=envelope, statement=statement, currency=found.currency.code)
+def _check(receipt: Receipt, *, envelope: Envelope, statement: Statement, found: Found | None) -> None:
+    """Hold a receipt against what was signed and, where it is known, what the commons' founding fixed for good."""
+    currency = None if found is None else found.currency.code
+    receipts.check_receipt(receipt, envelope=envelope, statement=statement, currency=currency)
+    if found is None:
+        return
     if receipt.tick != found.policy.tick_of(receipt.at_ms):
         raise receipts.ReceiptMismatch("the tick is not the one of its time")
     if any(p.reason == "melt" and p.amount > 0 and p.holder != found.policy.melt_to for p in receipt.postings):

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from gesell.wallet_commands import app
     except ModuleNotFoundError as error:
-        if error.name not in ("cyclopts", "rich"):
+        if error.name not in ("cyclopts", "rich", "segno"):
             raise
         print(f"The command needs {error.name}: pip install 'gesell[cli]'", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ Owns their words and their reports. The rules are the ledger's, the signing is t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +14,11 @@ from cyclopts import Parameter
 from gesell import showing
 from gesell.answers import Commons
 from gesell.client import Client, default_policy
-from gesell.options import DEFAULTS, Cosign, MemoOption, Mistake, Options, load_key, load_keys, run
+from gesell.joint_commands import ALONE, Together, speak
+from gesell.options import DEFAULTS, MemoOption, Mistake, Options, load_key, load_keys, run
 from gesell.policy_file import policy_of
 from gesell.showing import say, show_json
+from gesell.wording import melt_rate
 from gesell_protocol.amounts import format_amount
 from gesell_protocol.policy import Policy
 
@@ -28,7 +31,7 @@ def found(
     policy: Path | None = None,
     steward: Annotated[list[str] | None, Parameter(negative="")] = None,
     threshold: int | None = None,
-    cosign: Cosign = None,
+    together: Together = ALONE,
     options: Options = DEFAULTS,
 ) -> None:
     """Found a commons with its own currency.
@@ -47,39 +50,27 @@ def found(
         The did of a steward; repeat for several (default: you).
     threshold
         How many stewards must sign what stewards do (default: the majority).
-    cosign
-        The key file of another steward who signs along; repeat for several.
     """
-    run(_found(name, currency, scale, policy, steward or [], threshold, cosign or [], options))
+    fields: dict[str, Any] = {"type": "found", "name": name, "currency": {"code": currency, "scale": scale}}
+    fields |= {"stewards": steward} if steward else {}
+    fields |= {"threshold": threshold} if threshold is not None else {}
+    run(_found(fields, policy, together, options))
 
 
-async def _found(
-    name: str,
-    currency: str,
-    scale: int,
-    policy: Path | None,
-    stewards: list[str],
-    threshold: int | None,
-    cosign: list[Path],
-    options: Options,
-) -> None:
-    rules = policy_of(policy, default=default_policy(scale=scale))
-    peer, signers = load_key(options.key_path), load_keys(cosign)
-    async with Client(options.url, peer=peer) as client:
-        commons = await client.found(
-            name=name,
-            currency=currency,
-            scale=scale,
-            policy=rules,
-            stewards=stewards,
-            threshold=threshold,
-            signers=signers,
-        )
+async def _found(fields: dict[str, Any], policy: Path | None, together: Together, options: Options) -> None:
+    rules = policy_of(policy, default=default_policy(scale=fields["currency"]["scale"]))
+    fields = {**fields, "policy": rules}
+    async with Client(options.url, peer=load_key(options.key_path)) as client:
+        if together.draft is not None:
+            await speak(client, fields, together=together, sentence="", options=options)
+            return
+        [result] = await client.submit([await client.sign(fields, signers=load_keys(together.cosign or []))])
+    commons, name, currency = result.receipt_or_raise().commons.hex(), fields["name"], fields["currency"]["code"]
     if options.json:
         show_json({"commons": commons, "name": name, "currency": currency})
         return
     say(f"Founded {name}: {commons}", strong=True)
-    say(f"Melt: {showing.melt_rate(rules)}.")
+    say(f"Melt: {melt_rate(rules)}.")
     if rules.visibility == "open":
         say("Open: anyone may read balances, history and memos.")
     say(f"Next: export GESELL_COMMONS={commons} and gesell join HANDLE")
@@ -101,41 +92,34 @@ def join(handle: str, *, memo: MemoOption = None, options: Options = DEFAULTS) -
 async def _join(handle: str, memo: str | None, options: Options) -> None:
     async with options.signer() as client:
         receipt = await client.join(handle, memo=memo)
-        if options.json:
-            show_json(showing.receipt_json(receipt, scale=(await client.currency()).scale))
-            return
-        did = options.own_did()
-        member = await client.member(did)
-    if member.status == "active":
+        member = await client.member()
+    if options.json:
+        show_json(showing.receipt_json(receipt, scale=0))  # a joining has no postings, and so no amounts
+    elif member.status == "active":
         say(f"You are a member: {handle} (entry {receipt.seq}).")
     else:
         say(f"You have asked to join as {handle} (entry {receipt.seq}). A steward admits you with:")
-        say(f"  gesell admit {did}")
+        say(f"  gesell admit {member.peer}")
 
 
-def admit(who: str, *, cosign: Cosign = None, memo: MemoOption = None, options: Options = DEFAULTS) -> None:
+def admit(who: str, *, memo: MemoOption = None, together: Together = ALONE, options: Options = DEFAULTS) -> None:
     """As steward, admit somebody who asked to join, or who was suspended.
 
     Parameters
     ----------
     who
         A did, or a handle.
-    cosign
-        The key file of another steward who signs along; repeat for several.
     memo
         A note for the members.
     """
-    run(_admit(who, cosign or [], memo, options))
+    run(_admit(who, memo, together, options))
 
 
-async def _admit(who: str, cosign: list[Path], memo: str | None, options: Options) -> None:
-    signers = load_keys(cosign)
+async def _admit(who: str, memo: str | None, together: Together, options: Options) -> None:
     async with options.signer() as client:
         peer = who if who.startswith("did:") else await _who_waits(client, who)
-        receipt = await client.admit(peer, signers=signers, memo=memo)
-        showing.show_receipt(
-            receipt, f"Admitted {showing.short(who)}", currency=await client.currency(), as_json=options.json
-        )
+        fields = {"type": "admit", "peer": peer, "memo": memo}
+        await speak(client, fields, together=together, sentence=f"Admitted {showing.short(who)}", options=options)
 
 
 async def _who_waits(client: Client, handle: str) -> str:
@@ -168,7 +152,7 @@ async def _members(options: Options) -> None:
                     "handle": member.handle,
                     "status": member.status,
                     "joined": member.joined_ms,
-                    "credit_limit": member.credit_limit.text,
+                    "credit_limit": member.credit_limit and member.credit_limit.text,
                 }
                 for member in everybody
             ]
@@ -192,8 +176,9 @@ def commons(which: str | None = None, *, options: Options = DEFAULTS) -> None:
 async def _commons(which: str | None, options: Options) -> None:
     async with Client(options.url) as client:
         there = [item for item in await client.commons_list() if item.id.startswith((which or "").lower())]
-        if len(there) == 1 or (len(which or "") == 32):  # the list says less, and leaves out what is not open
-            there = [await client.as_commons(there[0].id if there else which or "").commons()]
+    if len(there) == 1 or len(which or "") == 32:  # the list says less, and leaves out what is not open
+        async with replace(options, commons=there[0].id if there else which).reader() as client:
+            there = [await client.commons()]
     if options.json:
         show_json([_commons_json(item) for item in there])
     elif not there:
@@ -217,8 +202,8 @@ def _show_commons(item: Commons) -> None:
             ("in the pool", str(item.pool)),
             ("in escrow", str(item.escrow) if item.escrow.grains else ""),
             ("melt due", f"{item.melt_due}, not posted yet" if item.melt_due and item.melt_due.grains else ""),
-            ("melt", showing.melt_rate(item.policy)),
-            *((f"from tick {tick}", showing.melt_rate(policy)) for tick, policy in item.upcoming),
+            ("melt", melt_rate(item.policy)),
+            *((f"from tick {tick}", melt_rate(policy)) for tick, policy in item.upcoming),
             ("credit limit", f"{format_amount(credit, scale=scale)} {item.currency.code}" if credit else ""),
             ("stewards", f"{item.threshold} of {len(item.stewards)} sign"),
             *(("", did) for did in item.stewards),

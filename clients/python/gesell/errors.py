@@ -44,6 +44,10 @@ class WrongPassphrase(KeyFileError):
     """The passphrase does not open the key file."""
 
 
+class StatementFileError(GesellError):
+    """A statement file can't be read or written, or holds no statement; the message says why."""
+
+
 class Unreachable(GesellError):
     """The ledger could not be reached, or gave no answer to a read: nothing was applied."""
 

@@ -20,7 +20,9 @@ from cyclopts import Parameter
 
 from gesell import errors
 from gesell.client import Client
+from gesell.key_notes import read_note
 from gesell.peer import Peer
+from gesell_protocol.names import did_of, peer_of
 
 _T = TypeVar("_T")
 PASSPHRASE: Final = "GESELL_PASSPHRASE"
@@ -51,6 +53,8 @@ class Options:
     "The commons' hex digits, or as many of them as tell it apart; not needed where the ledger has only one."
     key: Annotated[Path | None, Parameter(env_var="GESELL_KEY")] = None
     "Your key file (default: ~/.config/gesell/id_ed25519)."
+    by: Annotated[str | None, Parameter(env_var="GESELL_BY")] = None
+    "The did that your key speaks for, if it was added to another's (default: as noted beside the key file)."
     json: Annotated[bool, Parameter(negative="")] = False
     "Answer in JSON for programs; amounts are decimal strings."
 
@@ -59,17 +63,27 @@ class Options:
         """The key file."""
         return self.key or default_key_path()
 
-    def own_did(self) -> str:
-        """The did of the key file, without asking for its passphrase."""
-        return Peer.did_in(self.key_path)
+    def own_did(self, commons: str | None) -> str:
+        """For whom the key file speaks in a commons, without asking for its passphrase."""
+        if self.by is not None:
+            if not self.by.startswith("did:"):
+                raise Mistake("--by and GESELL_BY name a peer by its did; a member's is in: gesell members")
+            return did_of(peer_of(self.by))
+        return read_note(self.key_path).get(commons or "") or Peer.did_in(self.key_path)
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Client]:
-        """A client of the chosen commons that only reads; it speaks for the key file's did if there is one."""
-        own = self.own_did() if self.key_path.exists() else None
-        async with Client(self.url, by=own) as service:
+        """A client of the chosen commons that only reads; it speaks for the key file's did if there is one.
+
+        The key is opened only where the commons asks who reads.
+        """
+        async with Client(self.url) as service:
             commons = await self.choose_commons(service)
+        there = self.key_path.exists()
+        own = self.own_did(commons) if there else None
         async with Client(self.url, commons=commons, by=own) as client:
+            if there and not await is_shown(client):
+                client = client.as_peer(load_key(self.key_path), by=own)
             yield client
 
     @asynccontextmanager
@@ -78,12 +92,9 @@ class Options:
         peer = load_key(self.key_path)
         async with Client(self.url) as service:
             commons = await self.choose_commons(service)
-        async with Client(self.url, commons=commons, peer=peer) as client:
-            try:
+        async with Client(self.url, commons=commons, peer=peer, by=self.own_did(commons)) as client:
+            with interruptions_kept(client):
                 yield client
-            except asyncio.CancelledError:
-                _interrupted.extend(client.unsettled)
-                raise
 
     async def choose_commons(self, client: Client) -> str:
         """The commons that is meant: the one given, the one that begins so, or the only one."""
@@ -101,12 +112,30 @@ class Options:
         raise Mistake(f"Which commons? {names}. Say --commons or set GESELL_COMMONS.")
 
 
+async def is_shown(client: Client) -> bool:
+    """Whether the commons shows itself to this client."""
+    try:
+        await client.currency()
+    except (errors.UnknownCommons, errors.NotActive):
+        return False
+    return True
+
+
+@contextmanager
+def interruptions_kept(client: Client) -> Iterator[None]:
+    """Remember what an interrupt leaves without an answer, so that it can be kept in a file."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        _interrupted.extend(client.unsettled)
+        raise
+
+
 #: What an interrupted command left without an answer, for `failures_told` to keep.
 _interrupted: Final[list[errors.OutcomeUnknown]] = []
 
 DEFAULTS: Final = Options()
 #: Options that several commands have.
-Cosign = Annotated[list[Path] | None, Parameter(name="--cosign", negative="")]
 MemoOption = Annotated[str | None, Parameter(name="--memo")]
 
 
@@ -199,8 +228,9 @@ _KEY_STEPS: Final = {
 _STEPS: Final[dict[type[errors.GesellError], str]] = {
     errors.Unreachable: "Is the ledger running there? Say where it is with --url or GESELL_URL.",
     errors.UnexpectedAnswer: "Is this a ledger's address? Say where it is with --url or GESELL_URL.",
-    errors.UnknownCommons: "See which there are: gesell commons",
-    errors.UnknownMember: "See who is there: gesell members. To be one of them: gesell join HANDLE",
+    errors.UnknownCommons: "See which there are: gesell commons. One that is not open is shown to its members only.",
+    errors.UnknownMember: "See who is there: gesell members. To be one of them: gesell join HANDLE. If your key was "
+    "added to another's, say whose: --by DID",
     errors.NotActive: "Join first (gesell join HANDLE), and where stewards admit, wait for one to.",
     errors.NotAuthorised: "Stewards have to sign; add the others' key files with --cosign.",
     errors.HandleTaken: "Choose another handle.",

@@ -60,17 +60,7 @@ class Peer:
         A passphrase given for a file that needs none is ignored. Raises `NoKeyFile`, `PassphraseNeeded`,
         `WrongPassphrase`, or `KeyFileError` for a file that is no OpenSSH private key of type ed25519.
         """
-        data = _read(Path(path))
-        key: object
-        try:
-            key = load_ssh_private_key(data, None)
-        except TypeError:  # what `cryptography` raises when a passphrase is needed
-            key = _unlock(data, path, passphrase)
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise KeyFileError(f"{path} is no OpenSSH private key: {error}") from None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise KeyFileError(f"{path} is no ed25519 key; make one with: ssh-keygen -t ed25519")
-        return cls(key.private_bytes_raw())
+        return cls(load_seed(path, passphrase=passphrase))
 
     @staticmethod
     def did_in(path: str | os.PathLike[str]) -> str:
@@ -142,6 +132,21 @@ class Peer:
 
 #: How calls name a peer: a `Peer`, the 32 bytes of its key, its did, or a member's handle.
 PeerLike = Peer | bytes | str
+
+
+def load_seed(path: str | os.PathLike[str], *, passphrase: str | bytes | None) -> bytes:
+    """The 32 secret bytes of a key file; raises as `Peer.load` does."""
+    data = _read(Path(path))
+    key: object
+    try:
+        key = load_ssh_private_key(data, None)
+    except TypeError:  # what `cryptography` raises when a passphrase is needed
+        key = _unlock(data, path, passphrase)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyFileError(f"{path} is no OpenSSH private key: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyFileError(f"{path} is no ed25519 key; make one with: ssh-keygen -t ed25519")
+    return key.private_bytes_raw()
 
 
 def _read(path: Path) -> bytes:

@@ -6,11 +6,16 @@ is signed and sent is `client`'s.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
+from yarl import URL
+
+from gesell.amount import Amount, AmountLike, grains_of
 from gesell.answers import (
     Balance,
     Commons,
@@ -26,18 +31,40 @@ from gesell.answers import (
     read_json_receipt,
     read_member,
     read_service,
+    understood,
 )
 from gesell.clock import IdMaker, LedgerClock
-from gesell.errors import UnexpectedAnswer
+from gesell.errors import (
+    BadToken,
+    NotActive,
+    NotFound,
+    OutcomeUnknown,
+    UnexpectedAnswer,
+    UnknownCommons,
+    Unreachable,
+    refused,
+)
+from gesell.following import Follower
+from gesell.payto import PaymentRequest
 from gesell.peer import Peer, PeerLike
-from gesell.transport import Transport, json_of
-from gesell_protocol.names import COMMONS_BYTES, KEY_BYTES, commons_of, did_of, id_of, id_text, is_handle, peer_of
+from gesell.tokens import Tokens
+from gesell.transport import Answer, Transport, json_of
+from gesell_protocol.names import (
+    COMMONS_BYTES,
+    KEY_BYTES,
+    commons_of,
+    did_of,
+    id_of,
+    id_text,
+    is_handle,
+    is_uuid7,
+    peer_of,
+    time_of_id,
+)
 from gesell_protocol.receipts import Receipt
-from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Currency, Found, read_statement
 
 PAGE: Final = 1_000
-_T = TypeVar("_T")
 
 #: How calls name a statement: its UUID text, its 16 bytes, or its receipt.
 StatementLike = str | bytes | Receipt
@@ -51,6 +78,10 @@ class Link:
         self.patience = patience
         self.clock = LedgerClock()
         self.ids = IdMaker()
+        #: The ledger's did, which tokens are made out to; None until it is asked.
+        self.ledger: str | None = None
+        #: What cancelled calls left without an answer.
+        self.unsettled: tuple[OutcomeUnknown, ...] = ()
         self.founded: dict[bytes, Found] = {}
         #: (commons, handle) → key. A handle never passes to another peer, so what was learnt stays true.
         self.handles: dict[tuple[bytes, str], bytes] = {}
@@ -59,10 +90,12 @@ class Link:
 class Reads:
     """The calls that read. `Client` has them all."""
 
-    def __init__(self, link: Link, *, commons: str | bytes | None, by: PeerLike | None) -> None:
+    def __init__(self, link: Link, *, commons: str | bytes | None, peer: Peer | None, by: PeerLike | None) -> None:
         self._link = link
         self._commons = None if commons is None else commons_bytes(commons)
+        self._peer = peer
         self._by = by
+        self._tokens: Tokens | None = None
 
     @property
     def commons_id(self) -> str | None:
@@ -71,14 +104,15 @@ class Reads:
 
     async def service(self) -> Service:
         """The ledger itself; also sets the clock: `(await gesell.service()).ledger`."""
-        answer = await self._link.transport.read("")
-        service = _understood(read_service, json_of(answer))
+        answer = await self._link.transport.read(self._link.transport.url_of(""))
+        service = understood(read_service, json_of(answer))
         self._link.clock.sample(service.time_ms, speed=service.clock_speed, received_at=answer.received_at)
+        self._link.ledger = service.ledger
         return service
 
     async def commons(self) -> Commons:
         """This client's commons: `(await gesell.commons()).pool`."""
-        return _understood(read_commons, json_of(await self._link.transport.read(self._path(""))))
+        return understood(read_commons, json_of(await self._read(self._path(""))))
 
     async def currency(self) -> Currency:
         """The currency's code and scale, which were fixed for good: `(await gesell.currency()).code`.
@@ -88,20 +122,20 @@ class Reads:
         return (await self._founded()).currency
 
     async def commons_list(self) -> list[Commons]:
-        """All commons that this ledger shows: `for commons in await gesell.commons_list(): …`."""
-        return [_understood(read_commons, item) async for item in self._pages("/commons", {})]
+        """All open commons of this ledger: `for commons in await gesell.commons_list(): …`."""
+        return [understood(read_commons, item) async for item in self._pages("/commons", {})]
 
     async def member(self, member: PeerLike | None = None) -> Member:
         """One member, by default oneself: `(await gesell.member("bob")).status`. Raises `UnknownMember`."""
-        found = await self._founded()
-        answer = await self._link.transport.read(self._path("/members/" + self._name(member)))
-        return _understood(lambda item: read_member(item, found.currency), json_of(answer))
+        answer = await self._read(self._path("/members/" + self._name(member)))
+        found = await self._founded_if_shown()
+        return understood(lambda item: read_member(item, None if found is None else found.currency), json_of(answer))
 
-    async def members(self) -> AsyncIterator[Member]:
+    async def members(self) -> AsyncGenerator[Member, None]:
         """All members, page by page: `async for member in gesell.members(): print(member.handle)`."""
         found = await self._founded()
         async for item in self._pages(self._path("/members"), {}):
-            yield _understood(lambda item: read_member(item, found.currency), item)
+            yield understood(lambda item: read_member(item, found.currency), item)
 
     async def balance(self, of: PeerLike | None = None, *, at: datetime | int | None = None) -> Balance:
         """The balance of a member, by default one's own, now or at a time past or to come.
@@ -115,33 +149,137 @@ class Reads:
         found = await self._founded()
         params = {} if at is None else {"at": str(milliseconds(at))}
         path = self._path(f"/members/{self._name(of)}/balances")
-        answer = await self._link.transport.read(path, params)
-        return _understood(lambda item: read_balance(item, found.currency), json_of(answer))
+        answer = await self._read(path, params)
+        return understood(lambda item: read_balance(item, found.currency), json_of(answer))
 
-    async def history(self, of: PeerLike | None = None, *, newest_first: bool = False) -> AsyncIterator[HistoryLine]:
+    async def history(
+        self, of: PeerLike | None = None, *, newest_first: bool = False, page: int = PAGE
+    ) -> AsyncGenerator[HistoryLine, None]:
         """The postings of a member's account, by default one's own, melt included, oldest first unless told.
+
+        `page` is how many are fetched at a time, for who needs only the first few.
 
         async for line in gesell.history():
             print(line.at, line.reason, line.amount, line.balance)
         """
         found = await self._founded()
-        params = {"asset": found.currency.code, "order": "desc" if newest_first else "asc"}
+        params = {"asset": found.currency.code, "order": "desc" if newest_first else "asc", "limit": str(page)}
         async for item in self._pages(self._path(f"/members/{self._name(of)}/postings"), params):
-            yield _understood(lambda item: read_history_line(item, found.currency), item)
+            yield understood(lambda item: read_history_line(item, found.currency), item)
 
-    async def entries(self, *, after: int = 0) -> AsyncIterator[Entry]:
-        """The log's entries from `after` + 1 on, each checked against its leaf hash.
+    async def entries(self, *, after: int = 0) -> AsyncGenerator[Entry, None]:
+        """The log's entries from `after` + 1 to the last there is, each checked against its leaf hash.
 
         async for entry in gesell.entries(after=last_seen):
             print(entry.seq, entry.type, entry.postings)
         """
         async for item in self._pages(self._path("/entries"), {"after": str(after)}):
-            yield _understood(read_entry, item)
+            yield understood(read_entry, item)
+
+    async def follow(self, *, after: int | None = None) -> AsyncGenerator[Entry, None]:
+        """The entries that this reader may see, as they are accepted, without end; from now on, or after `after`.
+
+        Each comes once and in order, checked against its leaf hash. A lost connection is made again, for as long as
+        it takes, and goes on where it was; so an app that keeps the last `seq` it has dealt with misses nothing, even
+        over a restart of its own. Raises `Unreachable` if the first connection does not stand within `patience`,
+        `UnexpectedAnswer` for what can't be true, and refusals that do not pass.
+
+            async for entry in gesell.follow(after=last_seen):
+                print(entry.seq, entry.type, entry.postings)
+        """
+        follower = Follower(
+            self._link.transport,
+            self._link.transport.url_of(self._path("/entries")),
+            after=(await self.commons()).seq if after is None else after,
+            token=lambda renew: self._token(renew=renew),
+            sees_all=self._everybody_sees_all,
+            patience=self._link.patience,
+        )
+        async with aclosing(follower.entries()) as entries:
+            async for entry in entries:
+                yield entry
 
     async def receipt(self, statement: StatementLike) -> Receipt:
         """The receipt of a statement by its id: `await gesell.receipt(error.id)`. Raises `NotFound`."""
         path = self._path("/statements/" + id_text(statement_bytes(statement)))
-        return _understood(read_json_receipt, json_of(await self._link.transport.read(path)))
+        return understood(read_json_receipt, json_of(await self._read(path)))
+
+    async def request(
+        self,
+        amount: AmountLike | None = None,
+        *,
+        category: str | None = None,
+        message: str | None = None,
+        to: PeerLike | None = None,
+    ) -> PaymentRequest:
+        """Ask to be paid: makes a `payto` link for somebody to pay; sends nothing, and binds nobody.
+
+        `message` is one line of at most 1,000 characters, which becomes the payment's memo; without an `amount` the
+        payer chooses. It names this client's peer by did; a handle as `to` makes a shorter link, for which the payer
+        takes the ledger's word. Raises `BadLink` for what no link can carry.
+
+            request = await gesell.request("0.05", category="answer", message="Bread, two loaves")
+            print(request)                              # payto://gesell/…
+        """
+        currency = await self.currency()
+        asked = None if amount is None else grains_of(amount, code=currency.code, scale=currency.scale)
+        return PaymentRequest(
+            commons=self._commons_bytes().hex(),
+            to=self._name(to),
+            currency=None if asked is None else currency.code,
+            amount=None if asked is None else Amount(asked, currency.code, currency.scale).decimal,
+            message=message,
+            category=category,
+            ref=id_text(self._link.ids.new(await self._now_ms())),
+        )
+
+    async def payments_for(self, request: PaymentRequest | str, *, of: PeerLike | None = None) -> list[HistoryLine]:
+        """The payments, made or received, that name a request; in a member's history, by default one's own.
+
+        Newest first, among the newest 1,000 lines since the request was made. Anybody may name any request, so what
+        counts is what came in: sum the amounts.
+
+            print(sum(line.amount.decimal for line in await gesell.payments_for(request)))
+        """
+        request = PaymentRequest.parse(request) if isinstance(request, str) else request
+        if request.ref is None:
+            return []
+        await self._now_ms()  # the clock's speed, for the allowance below
+        made = id_of(request.ref)
+        since_ms = time_of_id(made) - self._link.clock.lifetime_ms() if is_uuid7(made) else 0
+        paid, left = [], PAGE
+        async with aclosing(self.history(of, newest_first=True, page=100)) as lines:
+            async for line in lines:
+                left -= 1
+                if line.at_ms < since_ms or left < 0:
+                    break
+                if line.reason == "pay" and line.ref == request.ref:
+                    paid.append(line)
+        return paid
+
+    async def until_paid(
+        self, request: PaymentRequest | str, *, of: PeerLike | None = None, every: float = 1.0
+    ) -> list[HistoryLine]:
+        """Wait until a request of one's own is paid in full, by one or several; returns the payments, newest first.
+
+        Looks every so many seconds, and goes on when the ledger can't be reached for a while; it waits for ever, so
+        bound it by `asyncio.timeout`. A request without an amount is paid by whatever comes.
+
+            async with asyncio.timeout(600):
+                [payment] = await gesell.until_paid(request)
+        """
+        request = PaymentRequest.parse(request) if isinstance(request, str) else request
+        if request.ref is None:
+            raise ValueError("a request without a ref can't be told from others")
+        asked = request.amount_in(commons=self._commons_bytes().hex(), currency=await self.currency())
+        named = await self.payments_for(request, of=of)
+        while True:
+            paid = [line for line in named if line.amount.grains > 0]
+            if sum(line.amount.grains for line in paid) >= (1 if asked is None else asked.grains):
+                return paid
+            await asyncio.sleep(every)
+            with suppress(Unreachable):
+                named = await self.payments_for(request, of=of)
 
     async def key_of(self, peer: PeerLike) -> bytes:
         """The 32-byte key that names a peer: `(await gesell.key_of("bob")).hex()`.
@@ -191,9 +329,9 @@ class Reads:
     def _path(self, rest: str) -> str:
         return f"/commons/{self._commons_bytes().hex()}{rest}"
 
-    async def _pages(self, path: str, params: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+    async def _pages(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
         """The items of a list, page after page."""
-        answer = await self._link.transport.read(path, {**params, "limit": str(PAGE)})
+        answer = await self._read(path, {"limit": str(PAGE), **params})
         while True:
             items = json_of(answer).get("items")
             if not isinstance(items, list):
@@ -202,7 +340,7 @@ class Reads:
                 yield item
             if answer.next is None:
                 return
-            answer = await self._link.transport.read_url(answer.next)
+            answer = await self._read_url(answer.next)
 
     async def _founded(self, commons: bytes | None = None) -> Found:
         """How a commons was founded: its currency and ticks, which nobody can change.
@@ -212,10 +350,66 @@ class Reads:
         """
         commons = commons or self._commons_bytes()
         if commons not in self._link.founded:
-            path = f"/commons/{commons.hex()}/entries"
-            answer = await self._link.transport.read(path, {"after": "0", "limit": "1"})
-            self._link.founded[commons] = _understood(lambda page: _read_found(page, commons), json_of(answer))
+            try:
+                answer = await self._read(f"/commons/{commons.hex()}/entries/1")
+            except NotFound:
+                detail = "this commons shows its founding, and so its currency, to members only: wait to be admitted"
+                raise refused({"code": "not-active", "detail": detail}) from None
+            self._link.founded[commons] = understood(lambda item: _read_found(item, commons), json_of(answer))
         return self._link.founded[commons]
+
+    async def _founded_if_shown(self, commons: bytes | None = None) -> Found | None:
+        """The founding, or None for a reader to whom the commons does not show it (yet)."""
+        try:
+            return await self._founded(commons)
+        except (NotActive, UnknownCommons):
+            return None
+
+    async def _everybody_sees_all(self) -> bool:
+        return (await self.commons()).policy.visibility == "open"
+
+    async def _read(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
+        return await self._read_url(self._link.transport.url_of(path, params))
+
+    async def _read_url(self, url: URL) -> Answer:
+        """Read as this client's peer, if it has one; once more with a fresh token if the ledger takes the last for
+        bad: its clock may have jumped, or its key may be new."""
+        token = await self._token()
+        try:
+            return await self._link.transport.read(url, token=token)
+        except BadToken:
+            if token is None:
+                raise
+            return await self._link.transport.read(url, token=await self._token(renew=True))
+
+    async def _token(self, *, renew: bool = False) -> str | None:
+        """A token that says who reads; None for a client without a peer."""
+        if self._tokens is None:
+            by = self._reader()
+            if self._peer is None or by is None:
+                return None
+            self._tokens = Tokens(self._peer, by=by)
+        if renew:
+            self._tokens.forget()
+            self._link.clock.forget()
+            self._link.ledger = None
+        ledger = self._link.ledger or (await self.service()).ledger
+        kept = self._tokens.kept(ledger=ledger, clock=self._link.clock)
+        if kept is not None:
+            return kept
+        await self._now_ms()
+        return self._tokens.new(ledger=ledger, clock=self._link.clock)
+
+    def _reader(self) -> bytes | None:
+        """The key that names who reads; None while that is a handle which was not looked up yet."""
+        if isinstance(self._by, Peer):
+            return self._by.key
+        if isinstance(self._by, str):
+            return peer_of(self._by) if self._by.startswith("did:") else self._known(self._by)
+        return self._by
+
+    def _known(self, handle: str) -> bytes | None:
+        return None if self._commons is None else self._link.handles.get((self._commons, handle))
 
     async def _now_ms(self) -> int:
         if self._link.clock.is_stale:
@@ -245,20 +439,11 @@ def statement_bytes(statement: StatementLike) -> bytes:
     return statement
 
 
-def _read_found(page: Mapping[str, Any], commons: bytes) -> Found:
-    entry = read_entry(page["items"][0])
+def _read_found(fields: Mapping[str, Any], commons: bytes) -> Found:
+    entry = read_entry(fields)
     if entry.seq != 1 or commons_of(entry.envelope.body) != commons:
         raise ValueError("the first entry is not the founding of this commons")
     statement = read_statement(entry.envelope, min_tick_seconds=1)
     if not isinstance(statement, Found):
         raise ValueError("the first entry founds nothing")
     return statement
-
-
-def _understood(read: Callable[[dict[str, Any]], _T], fields: dict[str, Any]) -> _T:
-    """What `read` makes of an answer; an answer that is none of its kind is `UnexpectedAnswer`."""
-    try:
-        return read(fields)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        why = error.refusal.detail if isinstance(error, Rejected) else f"{type(error).__name__}: {error}"
-        raise UnexpectedAnswer(f"the ledger's answer can't be read: {why}") from error

@@ -29,6 +29,7 @@ from gesell.proof import Advance
 from gesell.replay import CURRENCY, SCALE, Phase, Replay, ReplayStopped, run_replay
 from gesell.showing import say
 from gesell.trace import Trace, survey
+from gesell.wording import melt_rate
 from gesell_protocol.policy import REST_TICKS_MAX, Policy
 
 #: Beyond this, one is told beforehand how long a replay at pace will take.
@@ -200,7 +201,7 @@ def show(file: Path, url: str, done: Replay) -> None:
     how = f"at pace, on a clock of {done.service.clock_speed} times real time" if done.pace else "as fast as it went"
     say(f"{file.name} · {sum(tally.sent.values()):,} transfers of {proof.members:,} accounts, {how}", strong=True)
     say(f"  {url}, commons {done.commons}")
-    say(f"  Melt: {showing.melt_rate(done.policy)}")
+    say(f"  Melt: {melt_rate(done.policy)}")
     _show_types(done)
     showing.facts(
         [

@@ -21,7 +21,6 @@ from gesell.amount import Amount
 from gesell.answers import HistoryLine, moment
 from gesell_protocol.amounts import format_amount
 from gesell_protocol.names import did_of, id_text
-from gesell_protocol.policy import Policy
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.statements import Currency
 
@@ -114,37 +113,16 @@ def what(line: HistoryLine) -> str:
     return _WORDS.get(line.reason, line.reason)
 
 
-def melt_rate(policy: Policy) -> str:
-    """A policy's melt in words: per tick, and what it makes in 30 days for the first bracket that melts."""
-    rates = [ppb for _, ppb in policy.brackets if ppb]
-    if not rates:
-        return "nothing melts"
-    tick = duration(policy.tick_seconds)
-    left = (1 - rates[0] / 1e9) ** (30 * 86_400 / policy.tick_seconds)
-    rate = f"{rates[0] / 1e7:.6g} % every {tick}"
-    rate += f" (about {100 * (1 - left):.2g} % in 30 days)"
-    if len(policy.brackets) > 1:
-        rate += f", in {len(policy.brackets)} brackets"
-    rest = f", after {policy.rest_ticks} × {tick} of rest" if policy.rest_ticks else ""
-    return f"{rate}{rest}, to the {policy.melt_to}"
+def show_receipt(receipt: Receipt, sentence: str, *, currency: Currency | None, as_json: bool) -> None:
+    """Say what a statement did; `{moved}` in the sentence stands for the sum that moved.
 
-
-def duration(seconds: int) -> str:
-    """A length of time in its largest whole unit: `day`, `6 hours`."""
-    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds % size == 0:
-            count = seconds // size
-            return unit if count == 1 else f"{count} {unit}s"
-    return f"{seconds} seconds" if seconds > 1 else "second"
-
-
-def show_receipt(receipt: Receipt, sentence: str, *, currency: Currency, as_json: bool) -> None:
-    """Say what a statement did; `{moved}` in the sentence stands for the sum that moved."""
+    `currency` is None for who may not see it yet; amounts are grains then.
+    """
     if as_json:
-        show_json(receipt_json(receipt, scale=currency.scale))
+        show_json(receipt_json(receipt, scale=0 if currency is None else currency.scale))
         return
-    own = [posting.amount for posting in receipt.postings if posting.reason != "melt"]
-    moved = Amount(sum(amount for amount in own if amount > 0), currency.code, currency.scale)
+    own = sum(posting.amount for posting in receipt.postings if posting.reason != "melt" and posting.amount > 0)
+    moved = f"{own} grains" if currency is None else Amount(own, currency.code, currency.scale)
     say(f"{sentence.replace('{moved}', str(moved))}.")
     say(f"  entry {receipt.seq} · {when(receipt.at_ms)} · {id_text(receipt.id)}")
 

@@ -10,7 +10,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -85,17 +86,17 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def read(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
-        """GET `path` (below `/v1`, beginning with `/`, or empty) and return the answer with status 200.
-
-        Asks a few times while the ledger can't be reached or says that it passes. Raises `Refused` for the
-        ledger's no, `Unreachable`, and `UnexpectedAnswer`.
-        """
+    def url_of(self, path: str, params: Mapping[str, str] | None = None) -> URL:
+        """The URL of `path` (below `/v1`, beginning with `/`, or empty) with a query."""
         url = URL(str(self.base) + path, encoded=True)
-        return await self.read_url(url.update_query(params) if params else url)
+        return url.update_query(params) if params else url
 
-    async def read_url(self, url: URL) -> Answer:
-        """The same for a whole URL, which must be of this ledger: nothing is sent to another origin."""
+    async def read(self, url: URL, *, token: str | None = None) -> Answer:
+        """GET a URL of this ledger and return the answer with status 200; nothing is sent to another origin.
+
+        `token` says who reads. Asks a few times while the ledger can't be reached or says that it passes. Raises
+        `Refused` for the ledger's no, `Unreachable`, and `UnexpectedAnswer`.
+        """
         if url.origin() != self.base.origin():
             raise UnexpectedAnswer(f"the ledger points to another origin: {url.origin()}")
         pauses = backoff()
@@ -103,14 +104,14 @@ class Transport:
         deadline = time.monotonic() + self._timeout
         for attempt in range(READ_ATTEMPTS):
             try:
-                answer = await self.ask("GET", url)
+                answer = await self.ask("GET", url, token=token)
             except (NotSent, NoAnswer) as error:
                 failure: Exception = Unreachable(f"{self.base.origin()} can't be reached: {error}")
                 wait = 0.0
             else:
                 if answer.status == 200:
                     return answer
-                failure, wait = _failure(answer), answer.retry_after
+                failure, wait = failure_of(answer), answer.retry_after
                 if not isinstance(failure, Refused) or failure.code not in PASSING:
                     raise failure
             pause = max(next(pauses), wait)
@@ -126,34 +127,76 @@ class Transport:
         url: URL,
         *,
         data: bytes | None = None,
+        media_type: str = MSGPACK_TYPE,
         accept: str = "application/json",
+        token: str | None = None,
     ) -> Answer:
         """Make one request and return its answer, whatever it says; raises `NotSent` or `NoAnswer`."""
-        if self._session is None:
-            raise RuntimeError("the client is not open: use `async with Client(…) as gesell:`")
-        headers = {"Accept": accept} if data is None else {"Accept": accept, "Content-Type": MSGPACK_TYPE}
+        headers = _headers(accept, token)
+        if data is not None:
+            headers["Content-Type"] = media_type
         limit = aiohttp.ClientTimeout(total=self._timeout)
-        try:
-            # A redirect is not followed: signed statements go where the caller said, nowhere else.
-            async with self._session.request(
+        with _failures_told():
+            # A redirect is not followed: statements and tokens go where the caller said, nowhere else.
+            async with self._open().request(
                 method, url, data=data, headers=headers, timeout=limit, allow_redirects=False
             ) as response:
-                body = await response.read()
-                link = response.links.get("next")
-                following = link.get("url") if link is not None else None
-                return Answer(
-                    url=response.url,
-                    status=response.status,
-                    media_type=response.content_type,
-                    body=body,
-                    received_at=time.monotonic(),
-                    retry_after=_seconds(response.headers.get("Retry-After")),
-                    next=following if isinstance(following, URL) else None,
-                )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotSent(_why(error)) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NoAnswer(_why(error)) from error
+                return await _whole(response)
+
+    @asynccontextmanager
+    async def stream(
+        self, url: URL, *, accept: str, headers: Mapping[str, str], token: str | None, silence: float
+    ) -> AsyncIterator[AsyncIterator[bytes] | Answer]:
+        """GET a URL whose answer goes on: yields its bytes as they come, or the whole answer if it is not `accept`.
+
+        `silence` is how many seconds may pass without a byte. Raises `NotSent` or `NoAnswer`, while it is read too.
+        """
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=silence)
+        with _failures_told():
+            async with self._open().get(
+                url, headers={**_headers(accept, token), **headers}, timeout=limit, allow_redirects=False
+            ) as response:
+                if response.status == 200 and response.content_type == accept:
+                    yield response.content.iter_any()
+                else:
+                    async with asyncio.timeout(self._timeout):
+                        answer = await _whole(response)
+                    yield answer
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the client is not open: use `async with Client(…) as gesell:`")
+        return self._session
+
+
+async def _whole(response: aiohttp.ClientResponse) -> Answer:
+    body = await response.read()
+    link = response.links.get("next")
+    following = link.get("url") if link is not None else None
+    return Answer(
+        url=response.url,
+        status=response.status,
+        media_type=response.content_type,
+        body=body,
+        received_at=time.monotonic(),
+        retry_after=_seconds(response.headers.get("Retry-After")),
+        next=following if isinstance(following, URL) else None,
+    )
+
+
+def _headers(accept: str, token: str | None) -> dict[str, str]:
+    return {"Accept": accept} if token is None else {"Accept": accept, "Authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Tell "it was never sent" from "no answer came"."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise NotSent(_why(error)) from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise NoAnswer(_why(error)) from error
 
 
 def json_of(answer: Answer) -> dict[str, Any]:
@@ -184,7 +227,8 @@ def backoff() -> Iterator[float]:
         pause = min(2 * pause, BACKOFF_MAX_SECONDS)
 
 
-def _failure(answer: Answer) -> Refused | UnexpectedAnswer:
+def failure_of(answer: Answer) -> Refused | UnexpectedAnswer:
+    """The error that an answer stands for which is not the one hoped for."""
     problem = answer.problem()
     if problem is None:
         return UnexpectedAnswer(f"{answer.url} answered {answer.status}, not as a ledger does; is the address right?")

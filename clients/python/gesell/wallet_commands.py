@@ -11,23 +11,45 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from gesell import account_commands, commons_commands, demo_command, key_commands, money_commands, replay_commands
+from gesell import (
+    account_commands,
+    commons_commands,
+    demo_command,
+    joint_commands,
+    key_commands,
+    money_commands,
+    replay_commands,
+    request_commands,
+    steward_commands,
+    webhook_commands,
+)
 
 app = App(name="gesell", help="Signed payments in a currency whose idle money melts.", version="0.1.0")
-key = App(name="key", help="Make or show the key that you sign with.")
+key = App(name="key", help="Make, show and change the keys that you sign with.")
 key.command(key_commands.new)
 key.command(key_commands.show)
+key.command(key_commands.rotate)
+key.command(key_commands.add)
+key.command(key_commands.revoke)
 app.command(key)
+webhook = App(name="webhook", help="Have entries delivered to a program of yours.")
+webhook.command(webhook_commands.add)
+webhook.command(webhook_commands.list_, name="list")
+webhook.command(webhook_commands.delete)
+app.command(webhook)
 for command in (
     commons_commands.found,
     commons_commands.join,
     commons_commands.admit,
     commons_commands.members,
     commons_commands.commons,
+    request_commands.request,
     money_commands.pay,
-    money_commands.issue,
-    money_commands.grant,
-    money_commands.share,
+    steward_commands.issue,
+    steward_commands.grant,
+    steward_commands.share,
+    joint_commands.cosign,
+    joint_commands.send,
     money_commands.resend,
     account_commands.balance,
     account_commands.history,

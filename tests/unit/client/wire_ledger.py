@@ -6,14 +6,16 @@ knows no funds and no membership: those are the real ledger's tests.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 
 from gesell import Peer, default_policy
 from gesell_protocol import ed25519
@@ -53,7 +55,11 @@ class WireLedger:
     def __init__(self) -> None:
         self.posts: list[bytes] = []
         self.reads: list[str] = []
+        #: (path, Authorization) of every request.
+        self.tokens: list[tuple[str, str | None]] = []
         self.odd: list[Behaviour] = []
+        #: The same for the next reads of a commons.
+        self.odd_reads: list[Behaviour] = []
         self.change_receipt: Callable[[dict[str, Any]], None] = lambda receipt: None
         self.receipts: dict[bytes, dict[str, Any]] = {}
         self.seq = 1
@@ -64,21 +70,31 @@ class WireLedger:
         self.pages = 3
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=32 * 2**20)
+        app = web.Application(client_max_size=32 * 2**20, middlewares=[self.note])
         root = f"/v1/commons/{self.commons.hex()}"
         app.router.add_get("/v1", self.service)
-        app.router.add_get(root + "/entries", self.entries)
+        app.router.add_get(root + "/entries/1", self.first_entry)
         app.router.add_get(root + "/members", self.members)
         app.router.add_get(root + "/members/{name}", self.member)
         app.router.add_post("/v1/statements", self.statements)
         return app
+
+    @web.middleware
+    async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.tokens.append((request.path, request.headers.get("Authorization")))
+        if self.odd_reads and "/commons/" in request.path:
+            answer = self.odd_reads.pop(0)(request, self)
+            answer = await answer if inspect.isawaitable(answer) else answer
+            if answer is not None:
+                return cast(web.StreamResponse, answer)
+        return await handler(request)
 
     async def service(self, request: web.Request) -> web.Response:
         self.reads.append(request.path)
         fields = {"ledger": KEY.did, "version": "0", "time": self.time_ms(), "clock_speed": self.speed}
         return web.json_response({**fields, "limits": {"statements": 10_000}})
 
-    async def entries(self, request: web.Request) -> web.Response:
+    async def first_entry(self, request: web.Request) -> web.Response:
         data = leaf_data(seq=1, at_ms=1_000_000, body=self.found.body, signatures=self.found.signatures, postings=())
         entry = {
             "seq": 1,
@@ -93,7 +109,7 @@ class WireLedger:
             "postings": [],
             "leaf": leaf_hash(data).hex(),
         }
-        return web.json_response({"items": [entry]})
+        return web.json_response(entry)
 
     def _member(self, handle: str, peer: Peer) -> dict[str, Any]:
         fields = {"peer": peer.did, "handle": handle, "status": "active", "joined": 1, "credit_limit": "0"}
@@ -101,7 +117,7 @@ class WireLedger:
 
     async def member(self, request: web.Request) -> web.Response:
         self.reads.append(request.path)
-        if request.match_info["name"] != "bob":
+        if request.match_info["name"] not in ("bob", BOB.did):
             return problem("unknown-member", 404)
         return web.json_response(self._member("bob", BOB))
 
