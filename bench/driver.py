@@ -8,6 +8,7 @@ protocol that sends the next request from within the callback that took the last
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -58,9 +59,10 @@ def _code_of(status: int, body: bytes) -> str:
         return f"http-{status}"
 
 
-async def drive(url: str, requests: Sequence[bytes], *, connections: int, seconds: float) -> Run:
+async def drive(url: str, requests: Sequence[bytes], *, connections: int, seconds: float, every: float = 0.0) -> Run:
     """Send `requests` in order over that many connections, one in flight on each, until all are sent or `seconds`
-    have passed; what is in flight then is waited for. Raises `LoadFault`.
+    have passed; what is in flight then is waited for. With `every`, none is sent before its turn, that many seconds
+    after the turn of the one before; one that is late is made up for. Raises `LoadFault`.
     """
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
@@ -70,8 +72,9 @@ async def drive(url: str, requests: Sequence[bytes], *, connections: int, second
     for line in lines:
         await loop.create_connection(partial(_same, line), parts.hostname or "", parts.port or 80)
     started = time.perf_counter()
+    turns = itertools.count(started, every)
     for line in lines:
-        line.start(until=started + seconds)
+        line.start(turns, until=started + seconds)
     try:
         async with asyncio.timeout(seconds + ANSWER_SECONDS):
             await asyncio.gather(*(line.done for line in lines))
@@ -107,6 +110,7 @@ class _Line(asyncio.Protocol):
         self._queue = queue
         self._transport: asyncio.Transport | None = None
         self._until = 0.0
+        self._turns: Iterator[float] = iter(())
         self._sent = 0.0
         self._held = bytearray()
         self._status = 0
@@ -117,8 +121,9 @@ class _Line(asyncio.Protocol):
         # uvloop's transports are asyncio's by behaviour, not by class.
         self._transport = cast(asyncio.Transport, transport)
 
-    def start(self, *, until: float) -> None:
-        """Send the first request; none is sent after `until` (of the performance counter)."""
+    def start(self, turns: Iterator[float], *, until: float) -> None:
+        """Send the first request in its turn; none is sent after `until` (both of the performance counter)."""
+        self._turns = turns
         self._until = until
         self._send()
 
@@ -128,8 +133,17 @@ class _Line(asyncio.Protocol):
         if following is None:
             self._finish(None)
             return
+        wait = next(self._turns) - now
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._write, following)
+        else:
+            self._write(following)
+
+    def _write(self, following: bytes) -> None:
+        if self.done.done():
+            return
         assert self._transport is not None
-        self._sent = now
+        self._sent = time.perf_counter()
         self._run.requests += 1
         self._transport.write(following)
 

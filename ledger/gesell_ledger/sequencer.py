@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -100,6 +100,8 @@ class Sequencer:
         self._warm_size = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        #: Called with the commons' name after a commit that added entries to it; it must be quick and must not raise.
+        self.after_commit: Callable[[bytes], None] | None = None
 
     async def submit(self, submissions: Sequence[Submission | Refusal]) -> list[Answer]:
         """Answer each submission, in the order given; a `Refusal` among them is its own answer.
@@ -241,6 +243,8 @@ class Sequencer:
             self._keep_warm(commons, transaction.leave_warm(books))
         self._metrics.batch_statements.observe(len(batch))
         self._count(outcomes)
+        if self.after_commit is not None and any(isinstance(outcome, Accepted) for outcome in outcomes):
+            self.after_commit(commons)
         return _answers_of(books, outcomes)
 
     async def _decide_in(self, transaction: Batch, books: Books, batch: Sequence[Submission]) -> list[Outcome]:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from gesell_protocol import ed25519
 from gesell_protocol.canonical import pack
+from gesell_protocol.names import holder_text
 from gesell_protocol.refusals import Rejected
 
 BODY_MAX_BYTES: Final = 16 * 1024
@@ -44,6 +45,9 @@ class Envelope(NamedTuple):
     body: bytes
     signatures: tuple[tuple[bytes, bytes], ...]
     memo: Memo | None = None
+
+    def __repr__(self) -> str:
+        return f"<Envelope of {len(self.body)} bytes, signed by {', '.join(holder_text(key) for key in self.signers)}>"
 
     @property
     def signers(self) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from gesell_protocol.canonical import pack_array
-from gesell_protocol.names import Holder
+from gesell_protocol.names import Holder, holder_text
 
 #: C2SP tlog-tiles entry bundles prefix each leaf with a 16-bit length.
 LEAF_MAX_BYTES: Final = 65_535
@@ -23,6 +23,9 @@ class Posting(NamedTuple):
     holder: Holder
     asset: str
     amount: int
+
+    def __repr__(self) -> str:
+        return f"<{self.reason} {self.amount:+d} {self.asset} {holder_text(self.holder)}>"
 
 
 #: Signatures as they stand in an envelope: (key, signature) pairs in ascending order of key.

@@ -78,6 +78,13 @@ def did_of(peer: bytes) -> str:
     return _DID_PREFIX + text
 
 
+def holder_text(holder: Holder) -> str:
+    """How to show a holder to people: a did, a reserved holder as it is, and hex for bytes that are no key."""
+    if isinstance(holder, str):
+        return holder
+    return did_of(holder) if len(holder) == KEY_BYTES else holder.hex()
+
+
 @lru_cache(maxsize=16_384)
 def peer_of(did: str) -> bytes:
     """The 32-byte key that an Ed25519 did:key names; raises `ValueError` for any other text."""

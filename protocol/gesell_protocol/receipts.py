@@ -12,7 +12,7 @@ from typing import Any
 
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.log import Posting, leaf_of
-from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
+from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder, id_text
 from gesell_protocol.statements import Grant, Issue, Leave, Leg, Pay, Retire, Share, Statement
 
 
@@ -27,6 +27,10 @@ class Receipt:
     id: bytes
     leaf: bytes
     postings: tuple[Posting, ...]
+
+    def __repr__(self) -> str:
+        moved = " ".join(f"{posting!r}" for posting in self.postings)
+        return f"<Receipt entry {self.seq}, statement {id_text(self.id)}, at {self.at_ms}: {moved or 'no postings'}>"
 
     def wire(self) -> dict[str, object]:
         """The map of SPEC §7.1 with bytes and ints, as MessagePack answers carry it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -9,15 +10,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cyclopts import App
 
-from gesell import Client, Peer, default_policy
+from gesell import Client, Peer
 from gesell_ledger import commands as ledger_commands
 from gesell_ledger.api.routes import ROUTES
+from gesell_ledger.configuration import Options, variable_of
 from gesell_protocol.refusals import CODES
 from gesell_protocol.statements import TYPES
 from tests.running import Service
@@ -31,21 +32,30 @@ def blocks(page: Path, language: str) -> list[str]:
     return [text for kind, text in BLOCK.findall(page.read_text()) if kind == language]
 
 
+#: What stands before a snippet that begins with an open client, as docs/app-developer.md says.
+OPEN = """
+from gesell import Client, Peer
+
+ada, eve = Peer.load("ada.key"), Peer.load("eve.key")
+async with Client("http://127.0.0.1:8420", commons="…hex…", peer=Peer.load("bob.key")) as gesell:
+"""
 PYTHON = [(page, text) for page in PAGES for text in blocks(page, "python")]
 
 
 @pytest.fixture
 async def commons(service: Service, folder: Path) -> AsyncIterator[str]:
-    """A commons with ada and bob, bob with 100 in hand, and bob's key file in the folder."""
-    ada, bob = Peer.new(), Peer.new()
-    bob.save(folder / "bob.key", passphrase=None)
+    """A commons that ada and eve keep together, with bob, who has 100 in hand; their key files are in the folder."""
+    names = ("ada", "bob", "eve")
+    ada, bob, eve = (Peer.new() for _ in names)
+    for name, peer in zip(names, (ada, bob, eve), strict=True):
+        peer.save(folder / f"{name}.key", passphrase=None)
     async with Client(service.url, peer=ada) as client:
-        founded = await client.found(
-            name="Docs", currency="LIND", policy=replace(default_policy(scale=6), admission="open")
-        )
-        await client.join("ada")
-        await client.as_peer(bob).join("bob")
-        await client.issue(bob, "100")
+        founded = await client.found(name="Docs", currency="LIND", stewards=[ada, eve], threshold=2, signers=[eve])
+        for name, peer in zip(names, (ada, bob, eve), strict=True):
+            await client.as_peer(peer).join(name)
+            await client.admit(peer, signers=[eve])
+        await client.issue(bob, "100", signers=[eve])
+        await client.issue(eve, "7", signers=[eve])
         yield founded
 
 
@@ -57,10 +67,18 @@ def test_there_are_python_snippets_to_run() -> None:
 async def test_python_snippet_runs_as_it_is_written(
     page: Path, snippet: str, service: Service, commons: str, folder: Path
 ) -> None:
-    text = snippet.replace("http://127.0.0.1:8420", service.url).replace("…hex…", commons)
+    text = snippet if " as gesell:" in snippet else OPEN + _indented(snippet)
+    text = text.replace("http://127.0.0.1:8420", service.url).replace("…hex…", commons)
     done = _run(f"import asyncio\nasync def main():\n{_indented(text)}\nasyncio.run(main())\n", folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "a snippet shows what it does"
+
+
+def test_docs_show_every_call_of_the_client_in_a_snippet_that_runs() -> None:
+    shown = "".join(text for _, text in PYTHON)
+    calls = {name for name in dir(Client) if not name.startswith("_")}
+    missing = {name for name in calls if f".{name}" not in shown}
+    assert missing == set()
 
 
 def _run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -132,9 +150,27 @@ def test_operator_page_names_only_options_that_exist() -> None:
     page = (ROOT / "docs" / "operator.md").read_text()
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
     known = {"--pace", "--url"}  # of `gesell replay`
-    for command in (ledger_commands.serve, ledger_commands.db_migrate, ledger_commands.db_check):
+    known |= {argument.name for argument in ledger_commands.serving.assemble_argument_collection()}
+    for command in (ledger_commands.db_migrate, ledger_commands.db_check):
         known |= {"--" + name.strip("_").replace("_", "-") for name in inspect.signature(command).parameters}
     assert named <= known, named - known
+
+
+def test_table_of_settings_is_that_of_the_command() -> None:
+    page = (ROOT / "docs" / "operator.md").read_text()
+    rows = re.findall(r"^\| `(--[a-z-]+)` \| `(\w+)` \| `([a-z-]+)` \| (?:`([^`]*)` )?\| \S.* \|$", page, re.MULTILINE)
+    assert len(rows) == page.count("\n| `--"), "each row names flag, variable, key, default and meaning"
+    defaults = {field.name.replace("_", "-"): field.default for field in dataclasses.fields(Options)}
+    flags = [argument.name for argument in ledger_commands.serving.assemble_argument_collection()]
+    assert rows == [
+        (flag, variable_of(flag), flag.removeprefix("--"), _shown(defaults[flag.removeprefix("--")]))
+        for flag in flags
+        if flag.startswith("--") and flag != "--config"
+    ]
+
+
+def _shown(default: object) -> str:
+    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def test_docs_name_only_commands_that_exist() -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gesell_ledger import clock as clocks
-from gesell_ledger.clock import ABSENCE_MS, JUMP_MS, Clock, DemoClock
+from gesell_ledger.clock import ABSENCE_MS, JUMP_MS, Clock, DemoClock, clock_of
 from gesell_ledger.storage.faults import ClockFault
 
 NOON = 1_800_000_000_000
@@ -196,3 +196,33 @@ def test_a_demo_clock_told_to_start_later_than_it_was_starts_later() -> None:
     clock = DemoClock(start_ms=NOON, speed=1, steady_ns=Nanoseconds())
     clock.check_start(NOON - DAY)
     assert clock.now_ms() == NOON
+
+
+# ── A clock that is handed on ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_demo_clock_that_is_handed_on_tells_the_same_time_later_too() -> None:
+    began = time.monotonic_ns()
+    mine = DemoClock(start_ms=NOON, speed=86_400, began_ns=began)
+    mine.check_start(NOON + DAY)
+    theirs = clock_of(mine.state())
+    assert theirs.state() == mine.state()
+    before, there, after = mine.now_ms(), theirs.now_ms(), mine.now_ms()
+    assert before <= there <= after
+    assert (theirs.demo, theirs.speed) == (True, 86_400)
+
+
+def test_a_fault_of_the_clock_is_handed_on_and_stays_with_every_successor(hands: Hands) -> None:
+    clock = hands.clock()
+    hands.pass_time(0, wall=DAY)
+    clock.look()
+    successor = clock_of(clock_of(clock.state()).state())
+    assert successor.fault == clock.fault
+    with pytest.raises(ClockFault, match=CONFIRM):
+        successor.now_ms()
+
+
+def test_a_clock_without_fault_is_handed_on_without() -> None:
+    clock = clock_of(Clock().state())
+    assert (clock.fault, clock.demo) == (None, False)
+    assert abs(clock.now_ms() - time.time_ns() // 1_000_000) < 60_000

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Final
+
 from aiohttp import web
 
+from gesell_ledger.api.answers import Health, json_response
 from gesell_ledger.api.problems import METRICS, Refused
 from gesell_ledger.api.rights import CLOCK, READER
+
+OPENMETRICS: Final = "application/openmetrics-text"
 
 
 async def get_health(request: web.Request) -> web.Response:
     """The process runs and answers."""
-    return web.json_response({"status": "ok"})
+    return json_response(Health(status="ok"))
 
 
 async def get_readiness(request: web.Request) -> web.Response:
@@ -20,14 +24,12 @@ async def get_readiness(request: web.Request) -> web.Response:
     if fault is not None:
         raise Refused("unavailable", fault)
     await request.app[READER].list_commons(after=None, limit=1)
-    return web.Response(body=msgspec.json.encode({"status": "ready"}), content_type="application/json")
+    return json_response(Health(status="ready"))
 
 
 async def get_metrics(request: web.Request) -> web.Response:
-    """The counters, in the OpenMetrics text format."""
-    metrics = request.app[METRICS]
-    metrics.clock_fault.set(request.app[CLOCK].fault is not None)
+    """The counters of all workers, in the OpenMetrics text format."""
     return web.Response(
-        body=metrics.exposition(),
-        headers={"Content-Type": "application/openmetrics-text; version=1.0.0; charset=utf-8"},
+        body=request.app[METRICS].exposition(),
+        headers={"Content-Type": f"{OPENMETRICS}; version=1.0.0; charset=utf-8"},
     )

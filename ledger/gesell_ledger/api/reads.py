@@ -9,40 +9,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 
 from gesell_ledger import __version__
-from gesell_ledger.api import answers
+from gesell_ledger.api import answers, parameters
+from gesell_ledger.api.answers import json_response
+from gesell_ledger.api.events import entry_parties
+from gesell_ledger.api.live import LIVE, wants_events
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.rights import CLOCK, READER, Visit, visit
-from gesell_ledger.api.writing import JSON, REQUEST_MAX_BYTES, STATEMENTS_MAX
+from gesell_ledger.api.writing import REQUEST_MAX_BYTES, STATEMENTS_MAX
 from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Entry, Member
 from gesell_ledger.core.present import melt_due, present
-from gesell_ledger.core.visibility import Sight, parties_of
+from gesell_ledger.core.visibility import Sight
 from gesell_ledger.storage.reading import Account, Line, Reader
 from gesell_protocol.canonical import unpack
 from gesell_protocol.demurrage import Holding
-from gesell_protocol.envelopes import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES, Envelope, Memo
-from gesell_protocol.names import Holder, base64url, did_of, id_of, is_handle, peer_of, unbase64url
-from gesell_protocol.statements import read_statement
+from gesell_protocol.envelopes import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES, Memo
+from gesell_protocol.names import Holder, base64url, did_of
 
 LEDGER: Final = web.AppKey("ledger", bytes)
 #: commons → ((seq, tick), melt due then)
 DUE: Final = web.AppKey[dict[bytes, tuple[tuple[int, int], int]]]("due")
 MIN_TICK_SECONDS: Final = web.AppKey("min_tick_seconds", int)
 
-LIMIT_DEFAULT: Final = 100
-LIMIT_MAX: Final = 1_000
 TICKS_AHEAD_MAX: Final = 10_000
 #: Above this many accounts, what is due but unposted is not added up for a read.
 DUE_ACCOUNTS_MAX: Final = 10_000
 DUE_KNOWN_MAX: Final = 1_000
-INT_MAX: Final = 2**63 - 1
-
-
-def _json(value: Any) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type=JSON)
 
 
 # ── The service ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -51,20 +45,21 @@ def _json(value: Any) -> web.Response:
 async def get_service(request: web.Request) -> web.Response:
     """Whose ledger this is, what time it has, and how much it takes."""
     clock = request.app[CLOCK]
-    return _json(
-        {
-            "ledger": did_of(request.app[LEDGER]),
-            "version": __version__,
-            "time": clock.look(),
-            "clock_speed": clock.speed,
-            "limits": {
-                "min_tick_seconds": request.app[MIN_TICK_SECONDS],
-                "statements": STATEMENTS_MAX,
-                "request_bytes": REQUEST_MAX_BYTES,
-                "body_bytes": BODY_MAX_BYTES,
-                "envelope_bytes": ENVELOPE_MAX_BYTES,
-            },
-        }
+    limits = answers.Limits(
+        min_tick_seconds=request.app[MIN_TICK_SECONDS],
+        statements=STATEMENTS_MAX,
+        request_bytes=REQUEST_MAX_BYTES,
+        body_bytes=BODY_MAX_BYTES,
+        envelope_bytes=ENVELOPE_MAX_BYTES,
+    )
+    return json_response(
+        answers.Service(
+            ledger=did_of(request.app[LEDGER]),
+            version=__version__,
+            time=clock.look(),
+            clock_speed=clock.speed,
+            limits=limits,
+        )
     )
 
 
@@ -73,8 +68,8 @@ async def get_service(request: web.Request) -> web.Response:
 
 async def get_commons_list(request: web.Request) -> web.Response:
     """The open commons of this ledger."""
-    limit = _limit(request)
-    after = _cursor(request, size=16) or None
+    limit = parameters.LIMIT.read(request)
+    after = parameters.AFTER_COMMONS.find(request)
     listed = await request.app[READER].list_commons(after=after, limit=limit + 1)
     now = request.app[CLOCK].look()
     items = [
@@ -86,7 +81,7 @@ async def get_commons_list(request: web.Request) -> web.Response:
 async def get_commons(request: web.Request) -> web.Response:
     """One commons: its rules, its stewards, its money."""
     here = await _visit_whole(request)
-    return _json(await _commons_json(request, here.commons, here.now_ms, due=here.accounts <= DUE_ACCOUNTS_MAX))
+    return json_response(await _commons_json(request, here.commons, here.now_ms, due=here.accounts <= DUE_ACCOUNTS_MAX))
 
 
 async def _commons_json(request: web.Request, commons: Commons, now: int, *, due: bool) -> answers.CommonsPage:
@@ -109,7 +104,7 @@ async def _melt_due(request: web.Request, commons: Commons, tick: int) -> int:
     moment = (commons.seq, tick)
     if commons.id not in known or known[commons.id][0] != moment:
         due = 0
-        async for page in request.app[READER].list_asleep(commons, before_tick=tick, page=LIMIT_MAX):
+        async for page in request.app[READER].list_asleep(commons, before_tick=tick, page=parameters.LIMIT_MAX):
             due += sum(melt_due(account.holding, commons, tick=tick) for account in page)
         if len(known) >= DUE_KNOWN_MAX:
             known.clear()
@@ -138,9 +133,11 @@ def _is_open(commons: Commons, now: int) -> bool:
 async def get_members(request: web.Request) -> web.Response:
     """The members in order of their keys."""
     here = await _visit_whole(request)
-    limit = _limit(request)
+    limit = parameters.LIMIT.read(request)
     reader = request.app[READER]
-    members = await reader.list_members(here.commons.id, after=_cursor(request, size=32), limit=limit + 1)
+    members = await reader.list_members(
+        here.commons.id, after=parameters.AFTER_MEMBER.find(request) or b"", limit=limit + 1
+    )
     items = await _members_json(request, here, members[:limit])
     return _page(request, items, last=base64url(members[limit - 1].peer) if len(members) > limit else None)
 
@@ -149,7 +146,7 @@ async def get_member(request: web.Request) -> web.Response:
     """One member, by did or handle."""
     here = await visit(request)
     member = await _member(request, here)
-    return _json((await _members_json(request, here, [member]))[0])
+    return json_response((await _members_json(request, here, [member]))[0])
 
 
 async def _members_json(request: web.Request, here: Visit, members: Sequence[Member]) -> list[answers.MemberRow]:
@@ -160,18 +157,11 @@ async def _members_json(request: web.Request, here: Visit, members: Sequence[Mem
 
 async def _member(request: web.Request, here: Visit) -> Member:
     """The member that the path names, if the reader sees members, or is that one; who has left is found by did."""
-    text = request.match_info["member"]
-    name: bytes | str = text
-    try:
-        name = peer_of(text) if text.startswith("did:") else text
-    except ValueError:
-        raise Refused("unknown-member", "not the did:key of a member") from None
-    if isinstance(name, str) and not is_handle(name):
-        raise Refused("unknown-member", "not a handle or did of a member")
+    name = parameters.MEMBER.read(request)
     member = await request.app[READER].load_member(here.commons.id, name)
     if member is None or not here.sight.member(member.peer):
         # Who does not see the members is not told which there are.
-        raise Refused("unknown-member", f"there is no member {text} in this commons")
+        raise Refused("unknown-member", f"there is no member {request.match_info['member']} in this commons")
     return member
 
 
@@ -188,14 +178,15 @@ async def get_balances(request: web.Request) -> web.Response:
     """What a member has, had, or will have: at `at`, or now."""
     here, member = await _visit_account(request)
     commons = here.commons
-    at_ms = _integer(request, "at", default=here.now_ms, low=0, high=INT_MAX)
+    asked_ms = parameters.AT.find(request)
+    at_ms = here.now_ms if asked_ms is None else asked_ms
     tick = commons.tick_of(at_ms)
     if tick > commons.tick_of(here.now_ms) + TICKS_AHEAD_MAX:
         raise Refused("limit-exceeded", f"at most {TICKS_AHEAD_MAX} ticks ahead", limit=TICKS_AHEAD_MAX)
     holding, seq = await _holding(request, commons, member.peer, at_ms)
     limit = commons.timeline.policy_at(tick).credit_limit
     shown = present(holding, commons, tick=tick, credit_limit=limit)
-    return _json({"items": [answers.balance_json(commons, shown)], "at": at_ms, "tick": tick, "seq": seq})
+    return json_response(answers.Balances(items=[answers.balance_json(commons, shown)], at=at_ms, tick=tick, seq=seq))
 
 
 async def _holding(request: web.Request, commons: Commons, peer: bytes, at_ms: int) -> tuple[Holding, int]:
@@ -214,17 +205,15 @@ async def get_postings(request: web.Request) -> web.Response:
     """An account's history, first to last, or last to first with `order=desc`."""
     here, member = await _visit_account(request)
     commons = here.commons
-    order = request.query.get("order", "asc")
-    if order not in ("asc", "desc"):
-        raise Refused("malformed", "order is asc or desc")
-    if request.query.get("asset", commons.currency.code) != commons.currency.code:
+    newest_first = parameters.ORDER.read(request) == "desc"
+    if (parameters.ASSET.find(request) or commons.currency.code) != commons.currency.code:
         raise Refused("not-found", "the member has no account in this asset")
-    limit = _limit(request)
+    limit = parameters.LIMIT.read(request)
     account, _, _ = await request.app[READER].load_account_now(commons, member.peer)
     lines: list[Line] = []
     if account is not None:
         lines = await request.app[READER].list_postings(
-            commons.id, account, after=_place(request), newest_first=order == "desc", limit=limit + 1
+            commons.id, account, after=parameters.AFTER_LINE.find(request), newest_first=newest_first, limit=limit + 1
         )
     items = [_line_json(commons, member.peer, line) for line in lines[:limit]]
     last = f"{lines[limit - 1].seq}.{lines[limit - 1].n}" if len(lines) > limit else None
@@ -257,24 +246,16 @@ def _counterpart(commons: Commons, peer: bytes, line: Line, fields: dict[str, An
     return None
 
 
-def _place(request: web.Request) -> tuple[int, int] | None:
-    text = request.query.get("after")
-    if text is None:
-        return None
-    seq, _, n = text.partition(".")
-    if not (seq.isascii() and seq.isdigit() and n.isascii() and n.isdigit() and len(seq) < 19 and len(n) < 5):
-        raise Refused("malformed", "after: take it from the Link of the page before")
-    return int(seq), int(n)
-
-
 # ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def get_entries(request: web.Request) -> web.Response:
+async def get_entries(request: web.Request) -> web.StreamResponse:
     """Entries in order, from the one after `after` on: all of them, or those that concern the reader."""
     here = await visit(request)
-    limit = _limit(request)
-    after = _integer(request, "after", default=0, low=0, high=INT_MAX)
+    if wants_events(request):
+        return await request.app[LIVE].follow(request, here)
+    limit = parameters.LIMIT.read(request)
+    after = parameters.AFTER_SEQ.read(request)
     listed, more = await list_entries(request.app[READER], here.commons, here.sight, after=after, limit=limit)
     items = [answers.entry_json(entry, memo) for entry, memo in listed]
     return _page(request, items, last=str(listed[-1][0].seq) if more else None)
@@ -293,25 +274,21 @@ async def list_entries(
 async def get_entry(request: web.Request) -> web.Response:
     """One entry by its number."""
     here = await visit(request)
-    text = request.match_info["seq"]
-    seq = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-    listed = await request.app[READER].list_entries(here.commons.id, after=seq - 1, limit=1) if seq > 0 else []
+    seq = parameters.SEQ.read(request)
+    listed = await request.app[READER].list_entries(here.commons.id, after=seq - 1, limit=1)
     if not listed or listed[0][0].seq != seq or not _sees(here, listed[0][0]):
         raise Refused("not-found", "the commons has no entry of this number, or it is not for you")
-    return _json(answers.entry_json(*listed[0]))
+    return json_response(answers.entry_json(*listed[0]))
 
 
 async def get_statement(request: web.Request) -> web.Response:
     """The receipt of an accepted statement, by its id."""
     here = await visit(request)
-    try:
-        name = id_of(request.match_info["id"])
-    except ValueError:
-        raise Refused("not-found", "a statement's id is a UUID") from None
+    name = parameters.ID.read(request)
     entry = await request.app[READER].find_entry(here.commons.id, name)
     if entry is None or not _sees(here, entry):
         raise Refused("not-found", "no statement of this id was accepted, or it is not for you")
-    return _json(answers.receipt_json(entry.receipt(here.commons.tick_of(entry.at_ms))))
+    return json_response(answers.receipt_json(entry.receipt(here.commons.tick_of(entry.at_ms))))
 
 
 def _sees(here: Visit, entry: Entry) -> bool:
@@ -319,44 +296,12 @@ def _sees(here: Visit, entry: Entry) -> bool:
     return here.sight.every_entry or here.sight.entry(entry.seq, entry_parties(entry))
 
 
-def entry_parties(entry: Entry) -> frozenset[bytes]:
-    """Whom a stored entry concerns."""
-    return parties_of(read_statement(Envelope(entry.body, tuple(entry.signatures)), min_tick_seconds=1), entry.postings)
+# ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# ── Queries and pages ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _integer(request: web.Request, name: str, *, default: int, low: int, high: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
-    if not low <= value <= high:
-        raise Refused("malformed", f"{name} is an int from {low} to {high}")
-    return value
-
-
-def _limit(request: web.Request) -> int:
-    return _integer(request, "limit", default=LIMIT_DEFAULT, low=1, high=LIMIT_MAX)
-
-
-def _cursor(request: web.Request, *, size: int) -> bytes:
-    text = request.query.get("after")
-    if text is None:
-        return b""
-    try:
-        cursor = unbase64url(text)
-    except ValueError:
-        cursor = b""
-    if len(cursor) != size:
-        raise Refused("malformed", "after: take it from the Link of the page before")
-    return cursor
-
-
-def _page(request: web.Request, items: Sequence[answers.Answered], *, last: str | None) -> web.Response:
+def _page(request: web.Request, items: list[Any], *, last: str | None) -> web.Response:
     """A page of a list; `last` is the cursor of its last item if there is more (RFC 8288)."""
-    response = _json({"items": items})
+    response = json_response(answers.Page[Any](items=items))
     if last is not None:
         response.headers["Link"] = f'<{request.rel_url.update_query(after=last)}>; rel="next"'
     return response

@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gesell_ledger.api.parameters import COMMONS
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.tokens import BadToken, Bearer, Tokens
 from gesell_ledger.clock import LedgerClock
@@ -62,12 +63,11 @@ def bearer_of(request: web.Request) -> Bearer | None:
 
 async def load_commons(request: web.Request) -> tuple[Commons, int]:
     """The commons that the path names, whoever asks, and how many accounts it has; raises `unknown-commons`."""
-    text = request.match_info["commons"]
     try:
-        name = bytes.fromhex(text) if len(text) == 32 else b""
+        name = COMMONS.parse(request.match_info["commons"])
     except ValueError:
-        name = b""
-    found = await request.app[READER].load_commons(name) if len(name) == 16 else None
+        raise nowhere() from None
+    found = await request.app[READER].load_commons(name)
     if found is None:
         raise nowhere()
     return found

@@ -6,39 +6,96 @@ from typing import Final
 
 from aiohttp import web
 
-from gesell_ledger.api import health, reads, rights, writing
+from gesell_ledger.api import answers, document, health, pages, preparing, reads, rights, webhooks, writing
+from gesell_ledger.api.answers import Page
+from gesell_ledger.api.forms import AnyForm
+from gesell_ledger.api.live import EVENT_STREAM, LIVE, Live
+from gesell_ledger.api.parameters import (
+    AFTER_COMMONS,
+    AFTER_LINE,
+    AFTER_MEMBER,
+    AFTER_SEQ,
+    ASSET,
+    AT,
+    LAST_EVENT_ID,
+    LIMIT,
+    ORDER,
+)
 from gesell_ledger.api.problems import ANSWERS, ANSWERS_MAX_BYTES, METRICS, answer_problems
 from gesell_ledger.api.receiving import BODIES, BODIES_MAX_BYTES
 from gesell_ledger.api.room import Room
+from gesell_ledger.api.routing import Route, delete, get, post
+from gesell_ledger.api.shapes import JSON
 from gesell_ledger.api.tokens import Tokens
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.intake import Intake
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.storage.reading import Reader
+from gesell_ledger.storage.webhooks import Webhooks
+from gesell_ledger.webhooks.addresses import Resolver
+from gesell_protocol.refusals import CODES
 
 _COMMONS: Final = "/v1/commons/{commons}"
+_ACCOUNT: Final = _COMMONS + "/members/{member}"
+#: What is refused to who sees a part of a commons only: the whole of it, and the accounts of others.
+_WHOLE: Final = ("not-authorised",)
+_OWN: Final = ("not-authorised", "unknown-member", "not-found")
 
-ROUTES: Final = (
-    web.get("/v1", reads.get_service),
-    web.get("/v1/", reads.get_service),
-    web.post("/v1/statements", writing.post_statements),
-    web.get("/v1/commons", reads.get_commons_list),
-    web.get(_COMMONS, reads.get_commons),
-    web.get(_COMMONS + "/members", reads.get_members),
-    web.get(_COMMONS + "/members/{member}", reads.get_member),
-    web.get(_COMMONS + "/members/{member}/balances", reads.get_balances),
-    web.get(_COMMONS + "/members/{member}/postings", reads.get_postings),
-    web.get(_COMMONS + "/entries", reads.get_entries),
-    web.get(_COMMONS + "/entries/{seq}", reads.get_entry),
-    web.get(_COMMONS + "/statements/{id}", reads.get_statement),
-    web.get("/healthz", health.get_health),
-    web.get("/readyz", health.get_readiness),
-    web.get("/metrics", health.get_metrics),
+ROUTES: Final[tuple[Route, ...]] = (
+    get("/v1", reads.get_service, answers.Service),
+    get("/v1/", reads.get_service, answers.Service, name="get_service_too"),
+    post("/v1/statements", writing.post_statements, writing.ANSWER, writing.BODY, codes=tuple(CODES)),
+    post("/v1/prepare", preparing.post_prepare, answers.Prepared, AnyForm, codes=preparing.CODES),
+    get("/v1/commons", reads.get_commons_list, Page[answers.CommonsPage], query=(AFTER_COMMONS, LIMIT)),
+    get(_COMMONS, reads.get_commons, answers.CommonsPage, codes=_WHOLE),
+    get(_COMMONS + "/members", reads.get_members, Page[answers.MemberRow], query=(AFTER_MEMBER, LIMIT), codes=_WHOLE),
+    get(_COMMONS + "/members/{member}", reads.get_member, answers.MemberRow, codes=("unknown-member",)),
+    get(_ACCOUNT + "/balances", reads.get_balances, answers.Balances, query=(AT,), codes=(*_OWN, "limit-exceeded")),
+    get(
+        _ACCOUNT + "/postings",
+        reads.get_postings,
+        Page[answers.HistoryLine],
+        query=(ASSET, ORDER, AFTER_LINE, LIMIT),
+        codes=_OWN,
+    ),
+    get(
+        _COMMONS + "/entries",
+        reads.get_entries,
+        {JSON: Page[answers.EntryRow], EVENT_STREAM: "Each entry as an event `entry`; its id is the entry's number."},
+        query=(AFTER_SEQ, LIMIT, LAST_EVENT_ID),
+    ),
+    get(_COMMONS + "/entries/{seq}", reads.get_entry, answers.EntryRow, codes=("not-found",)),
+    get(_COMMONS + "/statements/{id}", reads.get_statement, answers.Receipt, codes=("not-found",)),
+    post(
+        _COMMONS + "/webhooks",
+        webhooks.post_webhook,
+        webhooks.WebhookRow,
+        {webhooks.JWT: "The request, signed: a token with the claims `commons` and `webhook` besides (SPEC §7.5)."},
+        statuses=(200, 201),
+        codes=("not-authorised", "expired", "limit-exceeded"),
+    ),
+    get(_COMMONS + "/webhooks", webhooks.get_webhooks, Page[webhooks.WebhookRow]),
+    delete(_COMMONS + "/webhooks/{id}", webhooks.delete_webhook, {}, statuses=(204,), codes=("not-found",)),
+    get("/", pages.get_welcome, pages.Welcome),
+    get("/docs", pages.get_docs, {"text/html": "The page."}),
+    get("/docs/{asset}", pages.get_docs_asset, pages.ASSETS, statuses=(200, 304), codes=("not-found",)),
+    get("/openapi.json", document.get_document, {JSON: "OpenAPI 3.1."}),
+    get("/healthz", health.get_health, answers.Health),
+    get("/readyz", health.get_readiness, answers.Health),
+    get("/metrics", health.get_metrics, {health.OPENMETRICS: "The counters."}),
 )
 
 
 def make_app(
-    *, intake: Intake, reader: Reader, clock: LedgerClock, metrics: Metrics, ledger: bytes, min_tick_seconds: int
+    *,
+    intake: Intake,
+    reader: Reader,
+    hooks: Webhooks,
+    clock: LedgerClock,
+    metrics: Metrics,
+    ledger: bytes,
+    min_tick_seconds: int,
+    webhooks_to_private: bool,
 ) -> web.Application:
     """The HTTP application over one intake and one reader."""
     app = web.Application(middlewares=[answer_problems], client_max_size=writing.REQUEST_MAX_BYTES)
@@ -51,6 +108,12 @@ def make_app(
     app[reads.LEDGER] = ledger
     app[reads.DUE] = {}
     app[reads.MIN_TICK_SECONDS] = min_tick_seconds
+    app[webhooks.WEBHOOKS] = hooks
+    app[webhooks.RESOLVER] = Resolver()
+    app[webhooks.TO_PRIVATE] = webhooks_to_private
     app[METRICS] = metrics
-    app.add_routes(ROUTES)
+    app[LIVE] = Live(reader, clock, metrics)
+    app.on_shutdown.append(app[LIVE].stop)
+    app[document.DOCUMENT] = document.write_document(ROUTES)
+    app.add_routes(route.served() for route in ROUTES)
     return app

@@ -1,47 +1,42 @@
 """`POST /v1/statements`: bytes in, envelopes to the intake, results out (SPEC §7.1).
 
 Owns the two formats of the request and of its answer, and the bounds on what a request may cost before anything is
-verified: its size after decompression, its number of statements, and the time it may take to arrive. No part of it
-becomes Python objects before its size and number are known: an empty list takes one byte in a request and 64 here.
+verified: its size and its number of statements. No part of it becomes Python objects before its size and number are
+known: an empty list takes one byte in a request and 64 here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgpack
 import msgspec
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import UNSET, Meta, UnsetType
 
 from gesell_ledger.api import answers
+from gesell_ledger.api.forms import read_key
 from gesell_ledger.api.problems import Refused, problem_response
-from gesell_ledger.api.room import Room
+from gesell_ledger.api.receiving import BODIES, count_names, receive
+from gesell_ledger.api.shapes import JSON, Base64url, KeyName, Memo, Signature
 from gesell_ledger.intake import Intake
 from gesell_ledger.sequencer import Answer
 from gesell_protocol.envelopes import ENVELOPE_MAX_BYTES, SIGNATURES_MAX, Envelope, read_envelope
-from gesell_protocol.names import peer_of, unbase64url
+from gesell_protocol.names import unbase64url
 from gesell_protocol.refusals import Refusal, Rejected
 
 REQUEST_MAX_BYTES: Final = 16 * 1024 * 1024
 STATEMENTS_MAX: Final = 10_000
-ARRIVAL_SECONDS: Final = 30.0
-#: Bodies of requests that are held in memory at once, in bytes; beyond, a request waits outside.
-BODIES_MAX_BYTES: Final = 64 * 1024 * 1024
 
 MSGPACK: Final = "application/msgpack"
-JSON: Final = "application/json"
 INTAKE: Final = web.AppKey("intake", Intake)
-BODIES: Final = web.AppKey("bodies", Room)
 
-#: What zlib calls the window's size, by Content-Encoding: with gzip's header, with zlib's.
-_WINDOWS: Final = {"gzip": 31, "deflate": 15}
-_CHUNK_BYTES: Final = 64 * 1024
+#: The event loop breathes after so many bytes of statements.
+_BREATH_BYTES: Final = 64 * 1024
 #: First bytes of bin and str in MessagePack.
 _LEAVES: Final = frozenset({0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB, *range(0xA0, 0xC0)})
 
@@ -53,32 +48,41 @@ _TOKENS_MAX: Final = STATEMENTS_MAX * (SIGNATURES_MAX * 7 + 24)
 _COMMAS_MAX: Final = STATEMENTS_MAX * (SIGNATURES_MAX * 3 + 12)
 #: A comma or a whole string. Possessive, and it takes a string that never ends too: no byte is looked at twice.
 _TOKEN: Final = re.compile(rb',|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-#: A member's name in JSON that was taken: the quote before the colon. Within strings a quote follows a backslash.
-_MEMBER: Final = re.compile(rb'(?<!\\)"\s*+:')
 
 
-class _SignatureJson(msgspec.Struct, forbid_unknown_fields=True):
-    key: str
-    signature: str
+class SignatureForm(msgspec.Struct, forbid_unknown_fields=True):
+    """A signature and the key that made it."""
+
+    key: KeyName
+    signature: Signature
 
 
-class _MemoJson(msgspec.Struct, forbid_unknown_fields=True):
-    salt: str
-    text: str
+class EnvelopeForm(msgspec.Struct, forbid_unknown_fields=True):
+    """A statement's body with its signatures, in ascending order of their keys, and its memo if it carries a seal."""
+
+    body: Base64url
+    signatures: Annotated[list[SignatureForm], Meta(min_length=1, max_length=SIGNATURES_MAX)]
+    memo: Memo | UnsetType = UNSET
 
 
-class _StatementJson(msgspec.Struct, forbid_unknown_fields=True):
-    body: str
-    signatures: list[_SignatureJson]
-    memo: _MemoJson | msgspec.UnsetType = msgspec.UNSET
+class RequestForm(msgspec.Struct, forbid_unknown_fields=True):
+    """Statements, each for itself."""
+
+    statements: Annotated[list[EnvelopeForm], Meta(min_length=1, max_length=STATEMENTS_MAX)]
 
 
-class _RequestJson(msgspec.Struct, forbid_unknown_fields=True):
+class _Request(msgspec.Struct, forbid_unknown_fields=True):
+    """The same, with each statement still as it came: one that is malformed stops none of the others."""
+
     statements: list[msgspec.Raw]
 
 
-_request_decoder = msgspec.json.Decoder(_RequestJson)
-_statement_decoder = msgspec.json.Decoder(_StatementJson)
+_request_decoder = msgspec.json.Decoder(_Request)
+_statement_decoder = msgspec.json.Decoder(EnvelopeForm)
+
+#: What goes in and out, by content type.
+BODY: Final = {JSON: RequestForm, MSGPACK: "The map `{statements: [envelope…]}` of SPEC §7.1, as MessagePack."}
+ANSWER: Final = {JSON: answers.Results, MSGPACK: "The same as MessagePack, with bin for bytes and ints for amounts."}
 
 
 async def post_statements(request: web.Request) -> web.Response:
@@ -86,69 +90,20 @@ async def post_statements(request: web.Request) -> web.Response:
     if request.content_type not in (MSGPACK, JSON):
         raise Refused("unsupported-media-type", f"send {MSGPACK} or {JSON}")
     with request.app[BODIES].hold() as take:
-        body = await _receive(request, take)
+        body = await receive(request, take, max_bytes=REQUEST_MAX_BYTES)
         envelopes = await _read_request(body, is_json=request.content_type == JSON)
         del body
         results = await request.app[INTAKE].submit(envelopes)
     return _respond(request, results)
 
 
-async def _receive(request: web.Request, take: Callable[[int], None]) -> bytes:
-    """The body after decompression, counted chunk by chunk: a small one that unpacks to a large one stops early."""
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(ARRIVAL_SECONDS):
-            async for chunk in _unpacked(request):
-                take(len(chunk))
-                size += len(chunk)
-                if size > REQUEST_MAX_BYTES:
-                    raise Refused("too-large", f"a request has at most {REQUEST_MAX_BYTES} bytes after decompression")
-                chunks.append(chunk)
-    except TimeoutError:
-        raise Refused("timeout", f"the request did not arrive within {ARRIVAL_SECONDS:.0f} seconds") from None
-    except (web.RequestPayloadError, HttpProcessingError, OSError, zlib.error) as error:
-        raise Refused("malformed", f"the body can't be read: {type(error).__name__}") from None
-    return b"".join(chunks)
-
-
-async def _unpacked(request: web.Request) -> AsyncIterator[bytes]:
-    """The chunks of the body, decompressed here: the framework would go on unpacking a body that was refused.
-
-    Each chunk is at most `_CHUNK_BYTES` long if it was compressed.
-    """
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding == "identity":
-        async for chunk in request.content.iter_any():
-            yield chunk
-        return
-    if encoding not in _WINDOWS:
-        raise Refused("unsupported-media-type", f"Content-Encoding is {', '.join(_WINDOWS)}, or absent")
-    inflater = zlib.decompressobj(_WINDOWS[encoding])
-    async for chunk in request.content.iter_any():
-        for piece in _inflate(inflater, chunk):
-            yield piece
-        if inflater.unused_data:
-            break
-    if not inflater.eof or inflater.unused_data:
-        raise Refused("malformed", f"the body is not one whole {encoding} stream")
-
-
-def _inflate(inflater: zlib._Decompress, chunk: bytes) -> Iterator[bytes]:
-    piece = inflater.decompress(chunk, _CHUNK_BYTES)
-    while piece:
-        yield piece
-        piece = inflater.decompress(inflater.unconsumed_tail, _CHUNK_BYTES)
-
-
 def _respond(request: web.Request, results: list[Answer]) -> web.Response:
     if len(results) == 1 and isinstance(results[0], Refusal):
         return problem_response(results[0])
     if _wants_msgpack(request):
-        packed = msgpack.packb({"results": [answers.result(one, as_json=False) for one in results]})
+        packed = msgpack.packb({"results": [answers.result_wire(one) for one in results]})
         return web.Response(body=packed, content_type=MSGPACK)
-    encoded = msgspec.json.encode({"results": [answers.result(one, as_json=True) for one in results]})
-    return web.Response(body=encoded, content_type=JSON)
+    return answers.json_response(answers.Results(results=[answers.result_json(one) for one in results]))
 
 
 def _wants_msgpack(request: web.Request) -> bool:
@@ -162,7 +117,7 @@ def _wants_msgpack(request: web.Request) -> bool:
 async def _read_request(body: bytes, *, is_json: bool) -> list[Envelope | Refusal]:
     """The envelopes of a request; one that can't be read is its own refusal, the rest go on.
 
-    The event loop breathes after every `_CHUNK_BYTES`, so that a large request does not hold up the small ones.
+    The event loop breathes after every `_BREATH_BYTES`, so that a large request does not hold up the small ones.
     """
     pieces: Sequence[msgspec.Raw | bytes] = _cut_json(body) if is_json else _cut_msgpack(body)
     if not pieces:
@@ -172,7 +127,7 @@ async def _read_request(body: bytes, *, is_json: bool) -> list[Envelope | Refusa
     for piece in pieces:
         envelopes.append(_read_one_json(piece) if isinstance(piece, msgspec.Raw) else _read_one_msgpack(piece))
         weight += len(memoryview(piece))
-        if weight > _CHUNK_BYTES:
+        if weight > _BREATH_BYTES:
             weight = 0
             await asyncio.sleep(0)
     return envelopes
@@ -274,7 +229,7 @@ def _cut_json(body: bytes) -> list[msgspec.Raw]:
         raise Refused("malformed", f"not JSON of the form {{statements: […]}}: {error}") from None
     if len(raw) > STATEMENTS_MAX:
         raise Refused("too-large", f"a request has at most {STATEMENTS_MAX} statements")
-    if _count_members(body) != 1 + sum(_count_members(one) for one in raw):
+    if count_names(body) != 1 + sum(count_names(one) for one in raw):
         raise Refused("malformed", "statements stands there more than once")
     return raw
 
@@ -287,23 +242,19 @@ def _has_too_many_tokens(body: bytes) -> bool:
     return next(islice(_TOKEN.finditer(body), _TOKENS_MAX, None), None) is not None
 
 
-def _count_members(raw: msgspec.Raw | bytes) -> int:
-    return sum(1 for _ in _MEMBER.finditer(raw))
-
-
 def _read_one_json(raw: msgspec.Raw) -> Envelope | Refusal:
     try:
         one = _statement_decoder.decode(raw)
         value: list[Any] = [
             unbase64url(one.body),
-            [[peer_of(item.key), unbase64url(item.signature)] for item in one.signatures],
+            [[read_key(item.key), unbase64url(item.signature)] for item in one.signatures],
         ]
         members = 2 + 2 * len(one.signatures)
-        if isinstance(one.memo, _MemoJson):
+        if isinstance(one.memo, Memo):
             value.append([unbase64url(one.memo.salt), one.memo.text])
             members += 3
         # The decoder takes the last of two members of one name; another reader might take the first.
-        if _count_members(raw) != members:
+        if count_names(raw) != members:
             raise ValueError("a member stands there twice")
     except (ValueError, RecursionError) as error:
         return Refusal(code="malformed", detail=f"a statement in JSON is {{body, signatures, memo?}}: {error}")

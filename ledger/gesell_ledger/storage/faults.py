@@ -44,9 +44,15 @@ def fault_of(error: BaseException) -> Fault:
     return DatabaseLost(f"the database can't be reached: {text}. Check --database and that the server runs.")
 
 
-def not_an_address(error: ValueError) -> DatabaseUnfit:
-    """What an operator is told of a DSN that asyncpg can't read; it raises all sorts of `ValueError` then."""
-    return DatabaseUnfit(f"--database is no address of a PostgreSQL ({error}): say postgresql://ROLE@HOST:PORT/NAME")
+def not_an_address() -> DatabaseUnfit:
+    """What an operator is told of a DSN that asyncpg can't read; it raises all sorts of `ValueError` then.
+
+    None of its words are told: they quote what it could not read, and that is where an unescaped password begins.
+    """
+    return DatabaseUnfit(
+        "--database is no address of a PostgreSQL: say postgresql://ROLE:PASSWORD@HOST:PORT/NAME, and in the password"
+        " %2F for /, %23 for #, %3F for ?, %40 for @, %25 for %"
+    )
 
 
 def is_transient(error: BaseException) -> bool:

@@ -35,8 +35,8 @@ async def migrate(dsn: str) -> list[str]:
     """
     try:
         connection = await asyncpg.connect(dsn, timeout=15, server_settings={"application_name": "gesell db migrate"})
-    except ValueError as error:
-        raise not_an_address(error) from None
+    except ValueError:
+        raise not_an_address() from None
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await _make_role(connection)

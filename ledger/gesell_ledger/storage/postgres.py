@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _SEQUENCE = queries("sequence")
 _SERVICE = queries("service")
+_READING = queries("reading")
 _RESERVED = [name.encode() for name in RESERVED_HOLDERS]
 
 SETTINGS = {
@@ -186,7 +187,13 @@ class Batch:
         at least, nothing before `found`. None where the rows belong to another commons: 8 bytes name the rows and 16
         the commons, and whoever searches long enough finds two that begin the same.
         """
-        head = await self._connection.fetchrow(_SEQUENCE["lock_commons"], self._commons_id)
+        return await self._read_head(await self._connection.fetchrow(_SEQUENCE["lock_commons"], self._commons_id))
+
+    async def look(self) -> Books | None:
+        """The Books as `lock` returns them, without the lock: for a decision of which nothing is stored."""
+        return await self._read_head(await self._connection.fetchrow(_READING["load_commons"], self._commons_id))
+
+    async def _read_head(self, head: asyncpg.Record | None) -> Books | None:
         if head is None:
             return Books()
         if head["hash"] != self._commons:

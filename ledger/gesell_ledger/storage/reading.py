@@ -103,6 +103,11 @@ class Reader:
         found = await self._pool.fetch(_SEQUENCE["load_holders"], rows.key_of(commons), list(handles))
         return {row["handle"]: row["peer"] for row in found}
 
+    async def load_heads(self, names: Sequence[bytes]) -> dict[bytes, int]:
+        """The last entry's seq of some commons."""
+        found = await self._pool.fetch(_READING["load_heads"], [rows.key_of(name) for name in names])
+        return {row["hash"]: row["seq"] for row in found}
+
     async def list_members(self, commons: bytes, *, after: bytes, limit: int) -> list[Member]:
         """Members (those who have left excepted) in order of their keys."""
         found = await self._pool.fetch(_READING["list_members"], rows.key_of(commons), after, limit)

@@ -20,6 +20,10 @@ SELECT hash, seq, at_ms, accounts, active_members, policies, threshold, currency
 FROM gesell.commons
 WHERE commons_id = $1;
 
+-- name: load_heads
+-- How far some commons have got.
+SELECT hash, seq FROM gesell.commons WHERE commons_id = ANY($1::bigint[]);
+
 -- name: list_members
 -- Members in order of their keys, a page at a time.
 SELECT peer, handle, status, joined_ms, handle_held, barred, spans

@@ -1,0 +1,91 @@
+"""What a row of the table of routes says: enough to serve the path, and to describe it.
+
+Owns the form of a row, and which refusals go without saying. Knows no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from gesell_ledger.api.parameters import IN_PATHS, Parameter
+from gesell_ledger.api.shapes import JSON
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: What any path may answer: an unfit request, a fault, and too much at once.
+_ANYWHERE: Final = ("malformed", "timeout", "internal", "unavailable")
+#: … and what any path below a commons may.
+_IN_COMMONS: Final = ("bad-token", "unknown-commons")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A path, what answers it, and what goes in and out.
+
+    `answer` and `body` are types by content type: a Struct for JSON, or a description in words of what is none.
+    `statuses` are those of success. `codes` are the refusals beside those that go without saying. `name` is the
+    handler's own unless two paths share it.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    answer: Mapping[str, Any]
+    query: tuple[Parameter[Any], ...] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)
+    statuses: tuple[int, ...] = (200,)
+    codes: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def parameters(self) -> tuple[Parameter[Any], ...]:
+        """Those of the path in their order, then those of the query."""
+        named = [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
+        return (*(IN_PATHS[name] for name in named), *self.query)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """The codes with which it may refuse, each once."""
+        inside = _IN_COMMONS if "{commons}" in self.path else ()
+        return tuple(dict.fromkeys((*_ANYWHERE, *inside, *self.codes)))
+
+    @property
+    def takes_token(self) -> bool:
+        """Whether it matters to it who asks."""
+        return "bad-token" in self.refusals
+
+    def served(self) -> web.RouteDef:
+        """The row as the framework takes it."""
+        return web.RouteDef(self.method, self.path, self.handler, {})
+
+
+def get(path: str, handler: Handler, answer: Any, **more: Any) -> Route:
+    """A path that is read. `answer` is the Struct of its JSON, or types by content type; `more` as in `Route`."""
+    return Route(method="GET", path=path, handler=handler, answer=_by_content_type(answer), **more)
+
+
+def post(path: str, handler: Handler, answer: Any, body: Any, **more: Any) -> Route:
+    """A path that takes something; `body` in the way of `answer`."""
+    codes = ("too-large", "unsupported-media-type", *more.pop("codes", ()))
+    return Route(
+        method="POST",
+        path=path,
+        handler=handler,
+        answer=_by_content_type(answer),
+        body=_by_content_type(body),
+        codes=codes,
+        **more,
+    )
+
+
+def delete(path: str, handler: Handler, answer: Any, **more: Any) -> Route:
+    """A path that takes something away; `answer` in the way of `get`, `{}` for none."""
+    return Route(method="DELETE", path=path, handler=handler, answer=_by_content_type(answer), **more)
+
+
+def _by_content_type(what: Any) -> Mapping[str, Any]:
+    return what if isinstance(what, Mapping) else {JSON: what}

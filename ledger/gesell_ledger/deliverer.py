@@ -1,0 +1,249 @@
+"""Delivers entries to the webhooks of those whom they concern: at least once, in order, one at a time for each.
+
+Owns when which webhook has its turn. What is still to deliver is read off the entries, so nothing is queued and
+nothing is lost with a process; who delivers is settled by leases in the database, so any number of services may run
+one of these each.
+
+1. A round finds the commons in which something was added, or a webhook was asked for, and the webhooks there that have
+   entries before them. Commons that rest cost one look at all heads; finding takes a twentieth of the time at most.
+2. A turn claims one webhook and delivers to it entry by entry, until there is no more, an attempt fails, or it has
+   taken long enough for the others. Each attempt ends within seconds, well before the lease.
+3. Rights are looked at again before each delivery, by membership, keys and visibility that are a second old at most.
+4. What fails is tried again by the schedule, in order: the entries after it wait. What is given up is disabled with
+   the reason, which its peer is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+import structlog
+from asyncpg.pgproto.pgproto import UUID
+
+from gesell_ledger.api.answers import entry_json
+from gesell_ledger.api.subscribing import look_as_subscriber
+from gesell_ledger.api.tokens import Bearer
+from gesell_ledger.api.webhooks import Message, MessageData
+from gesell_ledger.clock import LedgerClock
+from gesell_ledger.core.books import Entry
+from gesell_ledger.metrics import Metrics
+from gesell_ledger.storage.faults import is_transient
+from gesell_ledger.storage.reading import Reader
+from gesell_ledger.storage.webhooks import Claimed, Due, Head, Webhooks
+from gesell_ledger.webhooks.schedule import SCHEDULE, wait_ms
+from gesell_ledger.webhooks.sending import Outcome, Sender
+from gesell_ledger.webhooks.signing import sign_message
+from gesell_protocol.envelopes import Memo
+from gesell_protocol.names import id_text
+
+ROUND_SECONDS: Final = 0.5
+#: A round that took long is followed by so many times its length of rest.
+REST_FACTOR: Final = 20
+#: Webhooks that one round finds, and that have their turn at once; each has one connection.
+PENDING_MAX: Final = 1_000
+TURNS_MAX: Final = 32
+#: A turn that has taken so long ends, so that those who wait have theirs.
+TURN_SECONDS: Final = 10.0
+#: Renewed with each delivery, so longer than one attempt, the database's delays included.
+LEASE_MS: Final = 30_000
+#: Entries that a turn holds at once, and how long they, and the right to see them, are taken to be as they were.
+PAGE: Final = 10
+PAGE_SECONDS: Final = 1.0
+
+NO_RIGHT: Final = "its peer is no active or suspended member, no steward, or the key that asked for it is revoked"
+
+log = structlog.get_logger("gesell.deliverer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """The next entries for a webhook, read at a moment of the steady clock."""
+
+    entries: list[tuple[Entry, Memo | None]]
+    more: bool
+    read_at: float
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.read_at < PAGE_SECONDS
+
+
+class Deliverer:
+    """Looks after the webhooks of a database, with any number of others. `schedule` is seconds after each failure."""
+
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        reader: Reader,
+        clock: LedgerClock,
+        metrics: Metrics,
+        *,
+        to_private: bool,
+        schedule: tuple[float, ...] = SCHEDULE,
+    ) -> None:
+        self._webhooks = webhooks
+        self._reader = reader
+        self._clock = clock
+        self._metrics = metrics
+        self._schedule = schedule
+        self._sender = Sender(to_private=to_private, connections=TURNS_MAX)
+        self._room = asyncio.Semaphore(TURNS_MAX)
+        self._turns: dict[bytes, asyncio.Task[None]] = {}
+        #: Commons in which nothing waited when they were last looked at, by what they were then.
+        self._settled: dict[int, Head] = {}
+        self._ahead_ms = 0.0
+
+    async def run(self) -> None:
+        """Go round for ever; a fault of the world ends the round, not the deliverer. Cancelled, it lets go of what it
+        has: an attempt under way is broken off, and made again by who claims the webhook next.
+        """
+        async with self._sender:
+            try:
+                while True:
+                    began = time.monotonic()
+                    await self._guarded("round", self.round)
+                    await asyncio.sleep(max(ROUND_SECONDS, REST_FACTOR * (time.monotonic() - began)))
+            finally:
+                turns = list(self._turns.values())
+                for turn in turns:
+                    turn.cancel()
+                await asyncio.gather(*turns, return_exceptions=True)
+
+    async def round(self) -> None:
+        """Find what is due (rule 1) and begin its turns."""
+        before = time.monotonic()
+        now_ms = await self._webhooks.now_ms()
+        # The database's clock is read off the steady one until the next round.
+        self._ahead_ms = now_ms - 1000 * before
+        heads = await self._webhooks.list_heads()
+        moved = [key for key, head in heads.items() if self._settled.get(key) != head]
+        pending = await self._webhooks.list_pending(moved, limit=PENDING_MAX) if moved else []
+        waiting = {due.key for due in pending} if len(pending) < PENDING_MAX else set(moved)
+        self._settled = {key: head for key, head in heads.items() if key not in waiting}
+        for due in pending:
+            if due.due_ms <= now_ms and due.id not in self._turns:
+                self._begin(heads[due.key], due)
+
+    def _begin(self, head: Head, due: Due) -> None:
+        async def turn() -> None:
+            async with self._room:
+                await self._guarded("turn", lambda: self._turn(head.commons, due.id))
+
+        task = asyncio.create_task(turn())
+        self._turns[due.id] = task
+        task.add_done_callback(lambda _: self._turns.pop(due.id))
+
+    async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work; what goes wrong is logged and ends it. A lease that it leaves behind ends by itself."""
+        try:
+            await work()
+        except Exception as error:
+            if is_transient(error):
+                log.warning(f"{what}_ended", why=repr(error))
+            else:
+                log.critical(f"{what}_failed", exc_info=error)
+                self._metrics.broken.inc()
+
+    def _now_ms(self) -> int:
+        """Real time by the database's clock."""
+        return round(1000 * time.monotonic() + self._ahead_ms)
+
+    async def _turn(self, commons: bytes, name: bytes) -> None:
+        """Rule 2 for one webhook."""
+        now_ms = self._now_ms()
+        lease = UUID(uuid4().bytes)
+        hook = await self._webhooks.claim(commons, name, lease=lease, now_ms=now_ms, until_ms=now_ms + LEASE_MS)
+        if hook is None:
+            return
+        try:
+            rests = await self._deliver(hook)
+        except asyncio.CancelledError:
+            await self._webhooks.release(hook)
+            raise
+        if rests is not None:
+            await self._webhooks.store_rest(rests, why="", next_ms=self._now_ms())
+
+    async def _deliver(self, hook: Claimed) -> Claimed | None:
+        """Deliver what there is; returns the webhook as it rests, None once it is in our hands no more."""
+        ends = time.monotonic() + TURN_SECONDS
+        while time.monotonic() < ends:
+            page = await self._load_page(hook)
+            if page is None:
+                await self._disable(hook, "not-authorised", NO_RIGHT)
+                return None
+            for place, (entry, memo) in enumerate(page.entries):
+                if place > 0 and not page.is_fresh:
+                    break
+                after = replace(hook, seen=entry.seq)
+                kind = str(entry.fields()["type"])
+                if not hook.types or kind in hook.types:
+                    outcome = await self._send(hook, entry, memo, kind)
+                    if not await self._store(hook, after, outcome):
+                        return None
+                    after = replace(after, failures=0)
+                hook = after
+            else:
+                if not page.more:
+                    break
+        return hook
+
+    async def _load_page(self, hook: Claimed) -> _Page | None:
+        """The next entries that the webhook's peer may see now (rule 3); None if it may have no webhook any more."""
+        read_at = time.monotonic()
+        found = await self._reader.load_commons(hook.commons)
+        assert found is not None, "a webhook's commons is there for good"
+        commons = found[0]
+        now_ms = max(self._clock.look(), commons.at_ms)
+        bearer = Bearer(hook.peer, hook.key, 0, 0, {})
+        sight = await look_as_subscriber(self._reader, commons, bearer, now_ms=now_ms)
+        if sight is None or (hook.every_entry and not sight.every_entry):
+            return None
+        if hook.every_entry:
+            listed = await self._reader.list_entries(commons.id, after=hook.seen, limit=PAGE)
+            return _Page(listed, bool(listed) and listed[-1][0].seq < commons.seq, read_at)
+        listed, more = await self._reader.list_entries_of(commons.id, sight, after=hook.seen, limit=PAGE)
+        return _Page(listed, more, read_at)
+
+    async def _send(self, hook: Claimed, entry: Entry, memo: Memo | None, kind: str) -> Outcome:
+        body = message(entry, memo, kind)
+        message_id = f"{id_text(hook.id)}_{entry.seq}"
+        headers = sign_message(body, secret=hook.secret, message_id=message_id, now_s=int(time.time()))
+        outcome = await self._sender.send(hook.url, body, headers)
+        self._metrics.webhook_deliveries.labels(outcome.kind).inc()
+        return outcome
+
+    async def _store(self, hook: Claimed, after: Claimed, outcome: Outcome) -> bool:
+        """Note what became of an attempt; returns whether the webhook is still in our hands (rule 4)."""
+        if outcome.kind == "delivered":
+            return await self._webhooks.store_delivered(after, until_ms=self._now_ms() + LEASE_MS)
+        failed = replace(hook, failures=hook.failures + 1)
+        if outcome.kind == "gone":
+            await self._disable(failed, "gone", "the endpoint answered HTTP 410: it wants no more")
+            return False
+        wait = wait_ms(failed.failures, chance=random.random(), retry_after_s=outcome.wait_s, schedule=self._schedule)
+        if wait is None:
+            await self._disable(failed, "failing", f"{failed.failures} attempts failed, the last: {outcome.why}")
+        else:
+            await self._webhooks.store_rest(failed, why=outcome.why, next_ms=self._now_ms() + wait)
+        return False
+
+    async def _disable(self, hook: Claimed, reason: str, why: str) -> None:
+        # The URL may hold a secret of its peer's, so the log tells of the webhook by its id.
+        log.info("webhook_disabled", commons=hook.commons.hex(), webhook=id_text(hook.id), reason=reason)
+        self._metrics.webhooks_disabled.labels(reason).inc()
+        await self._webhooks.store_disabled(hook, why=f"{reason}: {why}")
+
+
+def message(entry: Entry, memo: Memo | None, kind: str) -> bytes:
+    """What is delivered of an entry, which is as `…/entries/{seq}` shows it."""
+    at = datetime.fromtimestamp(entry.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    data = MessageData(commons=entry.commons.hex(), entry=entry_json(entry, memo))
+    return msgspec.json.encode(Message(type=f"entry.{kind}", timestamp=at.replace("+00:00", "Z"), data=data))
