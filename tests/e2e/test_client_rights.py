@@ -67,6 +67,24 @@ async def test_who_waits_may_leave_and_change_its_keys(closed: Closed) -> None:
             await on_phone.leave()
 
 
+async def test_who_has_left_still_sees_its_own_past(closed: Closed, folder: Path) -> None:
+    closed.bob.save(folder / "bob.key", passphrase=None)
+    gesell = Wallet(folder, closed.url, closed.commons).of("bob.key")
+    async with closed.client(closed.bob) as bob, closed.client(closed.ada) as ada:
+        await bob.join("bob")
+        await ada.admit(closed.bob)
+        await ada.issue("bob", "100")
+        await bob.pay("ada", "1", memo="for bread")
+        await bob.leave()
+        with pytest.raises(NotAuthorised):
+            await bob.commons()
+    shown = await gesell("balance")
+    assert (shown.status, shown.err) == (0, "")
+    assert "Closed" in shown.out
+    assert "balance    0 WRG" in shown.out
+    assert "for bread" in (await gesell("history")).out
+
+
 async def test_a_stranger_is_told_nothing(closed: Closed) -> None:
     for peer in (None, Peer.new()):
         async with closed.client(peer) as stranger:

@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -39,6 +40,8 @@ from gesell import Client, Peer
 ada, eve = Peer.load("ada.key"), Peer.load("eve.key")
 async with Client("http://127.0.0.1:8420", commons="…hex…", peer=Peer.load("bob.key")) as gesell:
 """
+#: Stands for names of the pages, which nobody resolves; nothing is ever sent there.
+PUBLIC = "93.184.215.14"
 PYTHON = [(page, text) for page in PAGES for text in blocks(page, "python")]
 
 
@@ -69,6 +72,7 @@ async def test_python_snippet_runs_as_it_is_written(
 ) -> None:
     text = snippet if " as gesell:" in snippet else OPEN + _indented(snippet)
     text = text.replace("http://127.0.0.1:8420", service.url).replace("…hex…", commons)
+    text = text.replace("shop.example", PUBLIC).replace("port = 8000", f"port = {_free_port()}")
     done = _run(f"import asyncio\nasync def main():\n{_indented(text)}\nasyncio.run(main())\n", folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "a snippet shows what it does"
@@ -79,6 +83,12 @@ def test_docs_show_every_call_of_the_client_in_a_snippet_that_runs() -> None:
     calls = {name for name in dir(Client) if not name.startswith("_")}
     missing = {name for name in calls if f".{name}" not in shown}
     assert missing == set()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def _run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,9 +81,11 @@ class Ear:
         return entries
 
     def end(self) -> list[Any]:
-        """All that still comes, until the service ends the stream."""
-        entries = []
+        """All that still comes, until the service ends the stream; it has a minute for that."""
+        entries: list[Any] = []
+        until = time.monotonic() + 60.0
         while True:
+            assert time.monotonic() < until, "the stream goes on"
             try:
                 entries += self.take(1)
             except Hangup:

@@ -16,7 +16,6 @@ from gesell.answers import HistoryLine as HistoryLine
 from gesell.answers import Member as Member
 from gesell.answers import Service as Service
 from gesell.client import Client as Client
-from gesell.client import Result as Result
 from gesell.client import default_policy as default_policy
 from gesell.custodian import Custodian as Custodian
 from gesell.errors import (
@@ -142,6 +141,7 @@ from gesell.payto import BadLink as BadLink
 from gesell.payto import PaymentRequest as PaymentRequest
 from gesell.peer import Peer as Peer
 from gesell.peer import PeerLike as PeerLike
+from gesell.results import Result as Result
 from gesell.webhooks import Webhook as Webhook
 from gesell_protocol.envelopes import Envelope as Envelope
 from gesell_protocol.log import Posting as Posting

@@ -36,7 +36,7 @@ async def _balance(who: str | None, at: str | None, options: Options) -> None:
         who = who or options.own_did(client.commons_id)
         now = await client.balance(who)
         then = None if then_at is None else await client.balance(who, at=then_at)
-        about = await client.commons()
+        about = await client.founding()
         name = await _handle(client, who)
     if options.json:
         fields = {"member": who, "currency": about.currency.code, **_balance_json(now)}
@@ -100,7 +100,7 @@ async def _history(who: str | None, last: int | None, options: Options) -> None:
             if len(lines) == last:
                 break
         lines.reverse()
-        about, now = await client.commons(), await client.balance(who)
+        about, now = await client.founding(), await client.balance(who)
         if options.json:
             items = [_line_json(line) for line in lines]
             show_json({"member": who, "currency": about.currency.code, "items": items, **_balance_json(now)})

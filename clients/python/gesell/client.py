@@ -1,7 +1,7 @@
 """The client: what a peer says to a ledger, signed here, sent until it is answered, and checked.
 
-Owns the calls that change something. How envelopes travel is `delivery`'s, how time is known `clock`'s, what reads
-look like `reads`'; what a receipt must say is the protocol's.
+Owns the calls that change something. How envelopes travel is `delivery`'s, what became of them `results`', how time is
+known `clock`'s, what reads look like `reads`'.
 """
 
 from __future__ import annotations
@@ -10,33 +10,24 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from gesell import webhooks as hooks
 from gesell.amount import Amount, AmountLike, grains_of
 from gesell.answers import understood
 from gesell.delivery import Parcel, deliver, parcel, requests_of
-from gesell.errors import (
-    Expired,
-    GesellError,
-    OutcomeUnknown,
-    ReceiptMismatch,
-    Refused,
-    TooEarly,
-    with_currency,
-)
+from gesell.errors import Expired, OutcomeUnknown, Refused, TooEarly
 from gesell.joint import cosign, not_sent
 from gesell.payto import BadLink, PaymentRequest
 from gesell.peer import Peer, PeerLike
 from gesell.reads import Link, Reads, StatementLike, statement_bytes
+from gesell.results import Result, judge
 from gesell.tokens import TOKEN_MAX_MS, write_token
 from gesell.transport import json_of
 from gesell.webhooks import Scope, Webhook
 from gesell.wording import describe, peers_in
-from gesell_protocol import receipts
 from gesell_protocol.amounts import AMOUNT_MAX
 from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import SALT_BYTES, STATEMENT_PREFIX, Envelope, Memo, read_envelope
@@ -66,32 +57,6 @@ def default_policy(*, scale: int = 6) -> Policy:
         visibility="open",
         notice_ticks=30,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What became of one submitted envelope.
-
-    `status` is `accepted` or `replayed` (with `receipt`), `refused` (with `error`, a `Refused`; nothing was
-    applied), `unknown` (with `error`, an `OutcomeUnknown`: resend the same envelope), `unsent` (with `error`;
-    nothing was applied) or `mismatched` (with both: the receipt is not for what was signed).
-    """
-
-    envelope: Envelope
-    status: Literal["accepted", "replayed", "refused", "unknown", "unsent", "mismatched"]
-    receipt: Receipt | None = None
-    error: GesellError | None = None
-
-    def __repr__(self) -> str:
-        told = (f"entry {self.receipt.seq}" if self.receipt is not None else "", str(self.error or ""))
-        return f"<Result {', '.join(part for part in (self.status, *told) if part)}>"
-
-    def receipt_or_raise(self) -> Receipt:
-        """The receipt, or the error raised: `result.receipt_or_raise().seq`."""
-        if self.error is not None:
-            raise self.error
-        assert self.receipt is not None
-        return self.receipt
 
 
 class Client(Reads):
@@ -381,8 +346,9 @@ class Client(Reads):
         return await hooks.add(self._link.transport, self._path("/webhooks"), lambda: self._sign_request(claims))
 
     async def webhooks(self) -> list[Webhook]:
-        """This peer's webhooks and how they fare: `for hook in await gesell.webhooks(): print(hook.state, hook.why)`."""
-        items = json_of(await self._read(self._path("/webhooks"))).get("items", [])
+        """This peer's webhooks and how they fare: `for hook in await gesell.webhooks(): print(hook.why)`."""
+        url = self._link.transport.url_of(self._path("/webhooks"))
+        items = json_of(await self._read_as_peer(url)).get("items", [])
         return [understood(hooks.read_webhook, item) for item in items]
 
     async def delete_webhook(self, webhook: Webhook | str) -> None:
@@ -526,25 +492,14 @@ class Client(Reads):
         return result.receipt_or_raise()
 
     def _result(self, item: Parcel, statement: Statement) -> Result:
-        """Judge a settled (or given up) parcel: check its receipt, or complete its error."""
+        """Judge a settled (or given up) parcel, and learn from it: a founding, or that our clock is wrong."""
         found = statement if isinstance(statement, Found) else self._link.founded.get(statement.commons)
-        if item.receipt is not None and item.status in ("accepted", "replayed"):
-            try:
-                _check(item.receipt, envelope=item.envelope, statement=statement, found=found)
-            except receipts.ReceiptMismatch as mismatch:
-                error = ReceiptMismatch(str(mismatch), receipt=item.receipt, envelope=item.envelope)
-                return Result(envelope=item.envelope, status="mismatched", receipt=item.receipt, error=error)
-            if isinstance(statement, Found):
-                self._link.founded[statement.commons] = statement
-            return Result(envelope=item.envelope, status=item.status, receipt=item.receipt)
-        if isinstance(item.error, (TooEarly, Expired)):
+        result = judge(item, statement, found=found)
+        if isinstance(statement, Found) and result.status in ("accepted", "replayed"):
+            self._link.founded[statement.commons] = statement
+        if isinstance(result.error, (TooEarly, Expired)):
             self._link.clock.forget()
-        if isinstance(item.error, Refused):
-            if found is not None:
-                with_currency(item.error, code=found.currency.code, scale=found.currency.scale)
-            return Result(envelope=item.envelope, status="refused", error=item.error)
-        status: Literal["unknown", "unsent"] = "unknown" if item.may_be_applied else "unsent"
-        return Result(envelope=item.envelope, status=status, error=item.error)
+        return result
 
     async def _founding(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """A founding's fields with those that were left out: the default policy, this peer as steward, the majority."""
@@ -616,15 +571,3 @@ def _read(envelope: Envelope | bytes) -> tuple[Envelope, Statement]:
         return envelope, read_statement(envelope, min_tick_seconds=1)
     except Rejected as error:
         raise not_sent(error) from None
-
-
-def _check(receipt: Receipt, *, envelope: Envelope, statement: Statement, found: Found | None) -> None:
-    """Hold a receipt against what was signed and, where it is known, what the commons' founding fixed for good."""
-    currency = None if found is None else found.currency.code
-    receipts.check_receipt(receipt, envelope=envelope, statement=statement, currency=currency)
-    if found is None:
-        return
-    if receipt.tick != found.policy.tick_of(receipt.at_ms):
-        raise receipts.ReceiptMismatch("the tick is not the one of its time")
-    if any(p.reason == "melt" and p.amount > 0 and p.holder != found.policy.melt_to for p in receipt.postings):
-        raise receipts.ReceiptMismatch(f"a melt does not go to the {found.policy.melt_to}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import subprocess
 import sys
@@ -114,7 +115,9 @@ def _service(folder: str, seconds: int) -> Iterator[str]:
     speed = DAYS * 86_400 // seconds
     words = ["serve", "--port", "0", "--data", folder, "--demo", "--clock-start", START, "--clock-speed", str(speed)]
     command = [sys.executable, "-m", "gesell", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # What an operator set for a real service (its database, its file of settings) is not for the demo's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GESELL_")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

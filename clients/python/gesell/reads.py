@@ -82,6 +82,8 @@ class Link:
         self.ledger: str | None = None
         #: What cancelled calls left without an answer.
         self.unsettled: tuple[OutcomeUnknown, ...] = ()
+        #: The commons that do not show everything to everybody, as far as it was met.
+        self.closed: set[bytes] = set()
         self.founded: dict[bytes, Found] = {}
         #: (commons, handle) → key. A handle never passes to another peer, so what was learnt stays true.
         self.handles: dict[tuple[bytes, str], bytes] = {}
@@ -120,6 +122,13 @@ class Reads:
         Taken from the founding statement itself, whose hash is the commons' name, not from the operator's word.
         """
         return (await self._founded()).currency
+
+    async def founding(self) -> Found:
+        """The statement that founded the commons, with what nobody can change: `(await gesell.founding()).name`.
+
+        Shown to whoever is or was a member, also where the commons' page is not. Read once; checked by its hash.
+        """
+        return await self._founded()
 
     async def commons_list(self) -> list[Commons]:
         """All open commons of this ledger: `for commons in await gesell.commons_list(): …`."""
@@ -187,11 +196,12 @@ class Reads:
             async for entry in gesell.follow(after=last_seen):
                 print(entry.seq, entry.type, entry.postings)
         """
+        await self._founded_if_shown()  # shows whether the commons asks who reads
         follower = Follower(
             self._link.transport,
             self._link.transport.url_of(self._path("/entries")),
             after=(await self.commons()).seq if after is None else after,
-            token=lambda renew: self._token(renew=renew),
+            token=self._token_where_asked,
             sees_all=self._everybody_sees_all,
             patience=self._link.patience,
         )
@@ -372,8 +382,22 @@ class Reads:
         return await self._read_url(self._link.transport.url_of(path, params))
 
     async def _read_url(self, url: URL) -> Answer:
-        """Read as this client's peer, if it has one; once more with a fresh token if the ledger takes the last for
-        bad: its clock may have jumped, or its key may be new."""
+        """Read, and say who reads only where the ledger would not answer else: what is open to all needs no token,
+        and nobody need know who looked.
+        """
+        if self._commons is None or self._commons not in self._link.closed:
+            try:
+                return await self._link.transport.read(url)
+            except UnknownCommons:
+                if self._commons is None or self._peer is None:
+                    raise
+                self._link.closed.add(self._commons)
+        return await self._read_as_peer(url)
+
+    async def _read_as_peer(self, url: URL) -> Answer:
+        """Read by a token; by a fresh one if the ledger takes the last for bad: its clock may have jumped, or its key
+        may be new.
+        """
         token = await self._token()
         try:
             return await self._link.transport.read(url, token=token)
@@ -381,6 +405,12 @@ class Reads:
             if token is None:
                 raise
             return await self._link.transport.read(url, token=await self._token(renew=True))
+
+    async def _token_where_asked(self, renew: bool) -> str | None:
+        """A token where the commons is known to ask who reads; a fresh one to `renew`."""
+        if not renew and self._commons not in self._link.closed:
+            return None
+        return await self._token(renew=renew)
 
     async def _token(self, *, renew: bool = False) -> str | None:
         """A token that says who reads; None for a client without a peer."""

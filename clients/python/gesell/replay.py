@@ -21,11 +21,12 @@ from typing import Final, TypeVar
 
 from gesell.amount import Amount
 from gesell.answers import Service
-from gesell.client import Client, Result
+from gesell.client import Client
 from gesell.clock import LedgerClock
 from gesell.errors import InsufficientFunds, Refused
 from gesell.peer import Peer
 from gesell.proof import Advance, Proof, prove
+from gesell.results import Result
 from gesell.trace import Trace, Transfer, read_transfers
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.policy import Policy

@@ -294,6 +294,7 @@ class Client:
     service = _blocking(_Async.service)
     commons = _blocking(_Async.commons)
     currency = _blocking(_Async.currency)
+    founding = _blocking(_Async.founding)
     commons_list = _blocking(_Async.commons_list)
     member = _blocking(_Async.member)
     members = _iterating(_Async.members)

@@ -205,21 +205,26 @@ class Recent:
         self._order = deque(kept for kept in self._order if kept[0] is not ring)
 
 
+#: A page: of which commons, after which entry, how many.
+_Name = tuple[bytes, int, int]
+
+
 class Past:
     """Pages of what lies behind, and for whom it may be shared. One event loop."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._turn = asyncio.Semaphore(PAGES_AT_ONCE)
-        self._pages: dict[tuple[bytes, int], asyncio.Task[Batch]] = {}
+        self._pages: dict[_Name, asyncio.Task[Batch]] = {}
 
     async def page(self, commons: bytes, sight: Sight, *, after: int, head: int, packed: bool) -> tuple[int, bytes]:
         """What a reader sees of the next entries: how far that goes, and the events.
 
-        `head` is an entry beyond `after` that is known to be there. What the reader may not see is passed over.
+        `head` is an entry beyond `after` that is there, and beyond which nothing is told: rights that later entries
+        change were not looked at. What the reader may not see is passed over.
         """
         if sight.every_entry:
-            batch = await asyncio.shield(self._shared(commons, after))
+            batch = await asyncio.shield(self._shared(commons, after, head))
             return batch.last, batch.beyond(after, sight, packed=packed)
         last, events = await self._page_of(commons, sight, after, head)
         return last, pack(events) if packed and events else events
@@ -229,33 +234,33 @@ class Past:
         for name in [name for name in self._pages if name[0] == commons]:
             del self._pages[name]
 
-    def _shared(self, commons: bytes, after: int) -> asyncio.Task[Batch]:
+    def _shared(self, commons: bytes, after: int, head: int) -> asyncio.Task[Batch]:
         """The page that begins here, read once for all who ask within `PAGE_SECONDS`.
 
         Pages end at round numbers, so that listeners who begin here and there soon read the same ones.
         """
-        name = (commons, after)
+        name = (commons, after, min(head - after, PAGE_ENTRIES - after % PAGE_ENTRIES))
         page = self._pages.get(name)
         if page is None:
-            page = self._pages[name] = asyncio.create_task(self._read(commons, after))
+            page = self._pages[name] = asyncio.create_task(self._read(*name))
             page.add_done_callback(lambda done: self._keep(name, done))
             if len(self._pages) > PAGES_MAX:
                 del self._pages[next(iter(self._pages))]
         return page
 
-    def _keep(self, name: tuple[bytes, int], page: asyncio.Task[Batch]) -> None:
+    def _keep(self, name: _Name, page: asyncio.Task[Batch]) -> None:
         """Keep a page for a while; one that is not full yet, or failed, for nobody."""
         failed = page.cancelled() or page.exception() is not None
         full = not failed and (page.result().last % PAGE_ENTRIES == 0 or len(page.result().data) >= PAGE_MAX_BYTES)
         asyncio.get_running_loop().call_later(PAGE_SECONDS if full else 0, self._drop, name, page)
 
-    def _drop(self, name: tuple[bytes, int], page: asyncio.Task[Batch]) -> None:
+    def _drop(self, name: _Name, page: asyncio.Task[Batch]) -> None:
         if self._pages.get(name) is page:
             del self._pages[name]
 
-    async def _read(self, commons: bytes, after: int) -> Batch:
+    async def _read(self, commons: bytes, after: int, limit: int) -> Batch:
         async with self._turn:
-            listed = await self._reader.list_entries(commons, after=after, limit=PAGE_ENTRIES - after % PAGE_ENTRIES)
+            listed = await self._reader.list_entries(commons, after=after, limit=limit)
             return batches_of(encode(listed), with_parties=False, max_bytes=PAGE_MAX_BYTES)[0]
 
     async def _page_of(self, commons: bytes, sight: Sight, after: int, head: int) -> tuple[int, bytes]:
@@ -264,11 +269,12 @@ class Past:
             listed, more = await self._reader.list_entries_of(commons, sight, after=after, limit=PAGE_ENTRIES)
         seen: list[bytes] = []
         size, last = 0, after
-        for event in encode(listed):
+        for event in encode((entry, memo) for entry, memo in listed if entry.seq <= head):
             if size >= PAGE_MAX_BYTES:
                 return last, b"".join(seen)
             seen.append(event.data)
             size += len(event.data)
             last = event.entry.seq
-        # Without more, nothing between the last of these and the head concerns the reader.
-        return last if more else max(last, head), b"".join(seen)
+        # Without more, or with some beyond the head, nothing else up to there concerns the reader.
+        told_all = not more or listed[-1][0].seq > head
+        return head if told_all else last, b"".join(seen)

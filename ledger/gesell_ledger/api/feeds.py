@@ -178,8 +178,7 @@ class Feed:
                     self._woken.set()
         except Exception as error:
             log.error("feed_failed", commons=self.commons.id.hex(), exc_info=error)
-            for listener in self.listeners:
-                listener.end()
+            self._feeds.end(self)
 
     async def _read_on(self) -> None:
         """Read all that follows the head, and tell the listeners."""
@@ -269,15 +268,31 @@ class Feeds:
     def leave(self, feed: Feed, listener: Listener) -> None:
         """The listener is gone; with the last one, the feed goes."""
         feed.listeners.discard(listener)
-        if not feed.listeners and self._feeds.get(feed.commons.id) is feed:
-            del self._feeds[feed.commons.id]
+        if not feed.listeners:
+            if self._feeds.get(feed.commons.id) is feed:
+                del self._feeds[feed.commons.id]
             feed.close()
         if not self._feeds and self._watching is not None:
             self._watching.cancel()
             self._watching = None
 
+    def end(self, feed: Feed) -> None:
+        """End all streams of a feed that can't go on; who comes back gets a new one."""
+        self._feeds.pop(feed.commons.id, None)
+        for listener in feed.listeners:
+            listener.end()
+
     async def _watch(self) -> None:
         """Look at the heads and at the policies now and then, as long as anybody listens."""
+        try:
+            await self._look_around()
+        except Exception as error:
+            log.error("heads_failed", exc_info=error)
+            self._watching = None
+            for feed in tuple(self._feeds.values()):
+                self.end(feed)
+
+    async def _look_around(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for feed in self._feeds.values():

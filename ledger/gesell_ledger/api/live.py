@@ -18,6 +18,7 @@ import random
 import resource
 from typing import Final
 
+import structlog
 from aiohttp import web
 
 from gesell_ledger.api.events import GZIP_HEAD, pack
@@ -27,6 +28,7 @@ from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.rights import Visit, bearer_of
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.metrics import Metrics
+from gesell_ledger.storage.faults import is_transient
 from gesell_ledger.storage.reading import Reader
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -36,9 +38,12 @@ FILES_BESIDE: Final = 256
 #: A comment line goes out after so long a silence: one every 15 seconds at least, as proxies and clients expect.
 SILENCE_SECONDS: Final = 13.0
 STALL_SECONDS: Final = 10.0
+LIVE_BUFFER_BYTES: Final = 512 * 1024
 CARE_SECONDS: Final = 1.0
 #: When a browser comes back: not all at once.
 RETRY_MS: Final = (1_000, 4_000)
+
+log = structlog.get_logger("gesell.live")
 
 LIVE: Final = web.AppKey["Live"]("live")
 
@@ -106,6 +111,13 @@ class Live:
             self._drop(line)
         except ConnectionError:
             pass  # it went away
+        except Exception as error:
+            # The answer has begun: there is no other way left to tell than to end it.
+            if is_transient(error):
+                log.warning("stream_ended", error=repr(error))
+            else:
+                log.error("stream_failed", exc_info=error)
+            line.abort()
         finally:
             self._remove(line)
             self.feeds.leave(feed, listener)
@@ -190,8 +202,17 @@ class _Line:
             elif self._loop.time() - self._silent_since >= SILENCE_SECONDS:
                 await self._say(b":\n\n")
             else:
-                listener.live = True
+                self._go_live()
                 await listener.wait()
+
+    def _go_live(self) -> None:
+        """Note that the listener is at the head, and let it be ahead of its connection by some batches.
+
+        They are shared by all, unlike pages of the past; waiting for each would cost a turn of the event loop more.
+        """
+        if not self._listener.live and self._request.transport is not None:
+            self._listener.live = True
+            self._request.transport.set_write_buffer_limits(high=LIVE_BUFFER_BYTES)
 
     async def _say(self, line: bytes) -> None:
         """Write what is no event."""

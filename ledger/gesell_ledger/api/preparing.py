@@ -36,7 +36,7 @@ PREPARE_MAX_BYTES: Final = 64 * 1024
 #: For how long a statement is good if its author does not say, in milliseconds of real time.
 LIFETIME_MS: Final = 5 * 60 * 1000
 #: With what it may refuse; what the statement itself would be refused with stands in the preview.
-CODES: Final = ("bad-token", "not-authorised", "unknown-commons", "unknown-member")
+REFUSALS: Final = ("bad-token", "not-authorised", "unknown-commons", "unknown-member")
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,6 +254,8 @@ async def get_entries(request: web.Request) -> web.StreamResponse:
     here = await visit(request)
     if wants_events(request):
         return await request.app[LIVE].follow(request, here)
+    # It says nothing here, but what is no number is refused on either way: the path is one.
+    parameters.LAST_EVENT_ID.find(request)
     limit = parameters.LIMIT.read(request)
     after = parameters.AFTER_SEQ.read(request)
     listed, more = await list_entries(request.app[READER], here.commons, here.sight, after=after, limit=limit)

@@ -33,7 +33,6 @@ from gesell_ledger.metrics import Metrics
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.webhooks import Webhooks
 from gesell_ledger.webhooks.addresses import Resolver
-from gesell_protocol.refusals import CODES
 
 _COMMONS: Final = "/v1/commons/{commons}"
 _ACCOUNT: Final = _COMMONS + "/members/{member}"
@@ -44,8 +43,8 @@ _OWN: Final = ("not-authorised", "unknown-member", "not-found")
 ROUTES: Final[tuple[Route, ...]] = (
     get("/v1", reads.get_service, answers.Service),
     get("/v1/", reads.get_service, answers.Service, name="get_service_too"),
-    post("/v1/statements", writing.post_statements, writing.ANSWER, writing.BODY, codes=tuple(CODES)),
-    post("/v1/prepare", preparing.post_prepare, answers.Prepared, AnyForm, codes=preparing.CODES),
+    post("/v1/statements", writing.post_statements, writing.ANSWER, writing.BODY, codes=writing.REFUSALS),
+    post("/v1/prepare", preparing.post_prepare, answers.Prepared, AnyForm, codes=preparing.REFUSALS),
     get("/v1/commons", reads.get_commons_list, Page[answers.CommonsPage], query=(AFTER_COMMONS, LIMIT)),
     get(_COMMONS, reads.get_commons, answers.CommonsPage, codes=_WHOLE),
     get(_COMMONS + "/members", reads.get_members, Page[answers.MemberRow], query=(AFTER_MEMBER, LIMIT), codes=_WHOLE),

@@ -22,7 +22,7 @@ INT_MAX: Final = 2**63 - 1
 
 _DID: Final = "did:key:z6Mk[1-9A-HJ-NP-Za-km-z]{44}"
 _HANDLE: Final = "[a-z][a-z0-9_-]{1,30}"
-#: A did that is easily told from others: of the key that is 32 times the byte 0x2a … or any other; it is only shown.
+#: Shown as an example; nobody has its key.
 EXAMPLE_DID: Final = did_of(bytes(range(32)))
 
 Did = Annotated[

@@ -27,7 +27,7 @@ from gesell_ledger.intake import Intake
 from gesell_ledger.sequencer import Answer
 from gesell_protocol.envelopes import ENVELOPE_MAX_BYTES, SIGNATURES_MAX, Envelope, read_envelope
 from gesell_protocol.names import unbase64url
-from gesell_protocol.refusals import Refusal, Rejected
+from gesell_protocol.refusals import CODES, Refusal, Rejected
 
 REQUEST_MAX_BYTES: Final = 16 * 1024 * 1024
 STATEMENTS_MAX: Final = 10_000
@@ -80,6 +80,8 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
 _request_decoder = msgspec.json.Decoder(_Request)
 _statement_decoder = msgspec.json.Decoder(EnvelopeForm)
 
+#: With what a lone statement, or the request, may be refused: nearly everything.
+REFUSALS: Final = tuple(code for code in CODES if code not in ("bad-token", "method-not-allowed"))
 #: What goes in and out, by content type.
 BODY: Final = {JSON: RequestForm, MSGPACK: "The map `{statements: [envelope…]}` of SPEC §7.1, as MessagePack."}
 ANSWER: Final = {JSON: answers.Results, MSGPACK: "The same as MessagePack, with bin for bytes and ints for amounts."}

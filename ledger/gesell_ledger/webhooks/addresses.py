@@ -64,6 +64,8 @@ def read_url(text: str, *, to_private: bool) -> URL:
         raise BadUrl(f"not a URL: {error}") from None
     if url.raw_user is not None or url.raw_password is not None or "@" in url.raw_authority:
         raise BadUrl("a URL has no user and no password")
+    if "[" in url.raw_authority and ":" not in host:
+        raise BadUrl("in brackets stands an IPv6 address")
     _check_host(host)
     if port is None or not 1 <= port <= 65_535:
         raise BadUrl("a port is from 1 to 65535")

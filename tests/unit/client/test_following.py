@@ -74,6 +74,9 @@ class Streaming:
         head = {"seq": self.there, "at": 1, "tick": 0, "upcoming": [], "kinds": []}
         return web.json_response({**fields, **sums, **head, "policy": policy})
 
+    async def founding(self, request: web.Request) -> web.Response:
+        return problem("not-found", 404)
+
     async def entries(self, request: web.Request) -> web.StreamResponse:
         assert request.headers["Accept"] == "text/event-stream"
         self.asked.append((request.headers.get("Last-Event-ID"), request.query.get("after")))
@@ -91,6 +94,7 @@ class Streaming:
         app = web.Application()
         app.router.add_get("/v1", self.service)
         app.router.add_get(ROOT, self.commons)
+        app.router.add_get(ROOT + "/entries/1", self.founding)
         app.router.add_get(ROOT + "/entries", self.entries)
         server = TestServer(app)
         await server.start_server()
@@ -284,7 +288,10 @@ async def test_a_token_goes_along_and_a_bad_one_is_made_anew() -> None:
     ledger.scripts = [bad, ledger.saying(event(1), stay=True)]
     async with ledger.client(peer=ADA) as gesell:
         assert seqs(await heard(gesell, 1)) == [1]
-    assert all(token is not None and token.startswith("Bearer ey") for token in ledger.tokens)
+    first, second = ledger.tokens
+    assert first is None, "what is open is followed without one"
+    assert second is not None
+    assert second.startswith("Bearer ey")
     ledger = Streaming(bad)
     async with ledger.client(peer=ADA) as gesell:
         with pytest.raises(BadToken):

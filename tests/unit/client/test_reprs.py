@@ -18,7 +18,8 @@ def wrg(grains: int) -> Amount:
 
 
 BALANCE = Balance(
-    effective=wrg(50_000), available=wrg(60_000), escrow=wrg(0), posted=wrg(50_000), next_melt=wrg(7), at_ms=0, tick=0, seq=1
+    effective=wrg(50_000), available=wrg(60_000), escrow=wrg(0), posted=wrg(50_000), next_melt=wrg(7),
+    at_ms=0, tick=0, seq=1,
 )  # fmt: skip
 LINE = HistoryLine(
     seq=7, at_ms=0, type="pay", id="01", reason="pay", amount=wrg(-50_000), balance=wrg(0), counterpart=BOB.did,

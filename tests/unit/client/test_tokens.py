@@ -78,8 +78,18 @@ def test_where_a_day_passes_in_a_second_no_token_is_kept() -> None:
 # ── On the wire ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_reads_carry_a_token_and_the_service_and_statements_do_not(ledger: WireLedger, gesell: Client) -> None:
+async def test_what_is_open_is_read_without_a_token(ledger: WireLedger, gesell: Client) -> None:
     await gesell.pay("bob", "1")
+    assert {token for _, token in ledger.tokens} == {None}
+
+
+async def test_reads_of_a_closed_commons_carry_a_token_and_the_service_and_statements_do_not(
+    ledger: WireLedger, gesell: Client
+) -> None:
+    ledger.closed = True
+    await gesell.pay("bob", "1")
+    asked = [path for path, token in ledger.tokens if "/commons/" in path and token is None]
+    assert len(asked) == 1, "one read is enough to learn that the commons asks who reads"
     by_path = dict(ledger.tokens)
     assert by_path.pop("/v1") is None
     assert by_path.pop("/v1/statements") is None
@@ -92,9 +102,10 @@ async def test_reads_carry_a_token_and_the_service_and_statements_do_not(ledger:
 
 
 async def test_one_token_serves_many_reads(ledger: WireLedger, gesell: Client) -> None:
-    for _ in range(3):
+    ledger.closed = True
+    for _ in range(4):
         await gesell.member("bob")
-    assert len({token for path, token in ledger.tokens if "members" in path}) == 1
+    assert len({token for path, token in ledger.tokens if token is not None}) == 1
     assert ledger.reads.count("/v1") == 1
 
 
@@ -105,6 +116,7 @@ async def test_a_client_without_a_peer_shows_no_token(ledger: WireLedger) -> Non
 
 
 async def test_an_added_key_reads_for_its_peer(ledger: WireLedger) -> None:
+    ledger.closed = True
     async with serving(ledger) as url, Client(url, commons=ledger.commons, peer=PHONE, by=ADA.did) as gesell:
         await gesell.member("bob")
     token = ledger.tokens[-1][1]
@@ -113,6 +125,7 @@ async def test_an_added_key_reads_for_its_peer(ledger: WireLedger) -> None:
 
 
 async def test_a_token_taken_for_bad_is_made_anew_once_by_a_fresh_clock(ledger: WireLedger, gesell: Client) -> None:
+    ledger.closed = True
     await gesell.member("bob")
     ledger.odd_reads = [lambda *_: problem("bad-token", 401)]
     await gesell.member("bob")

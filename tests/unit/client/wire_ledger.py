@@ -68,6 +68,8 @@ class WireLedger:
         self.found = founding()
         self.commons = commons_of(self.found.body)
         self.pages = 3
+        #: Whether it shows its commons only to those who say who they are.
+        self.closed = False
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=32 * 2**20, middlewares=[self.note])
@@ -82,6 +84,8 @@ class WireLedger:
     @web.middleware
     async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.tokens.append((request.path, request.headers.get("Authorization")))
+        if self.closed and "/commons/" in request.path and "Authorization" not in request.headers:
+            return problem("unknown-commons", 404)
         if self.odd_reads and "/commons/" in request.path:
             answer = self.odd_reads.pop(0)(request, self)
             answer = await answer if inspect.isawaitable(answer) else answer
