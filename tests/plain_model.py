@@ -306,6 +306,8 @@ class PlainCommons:
         self.accounts: dict[bytes, PlainAccount] = {}
         self.reserved: dict[str, int] = {"issuer": 0, "pool": 0, "escrow": 0}
         self.entries: dict[bytes, _Entry] = {}
+        #: Who signed each accepted statement, by its id.
+        self.signed: dict[bytes, set[bytes]] = {}
         self.shares: dict[bytes, _Share] = {}
         self.lines: list[tuple[int, int, Posting]] = []  # every posting ever made: (seq, at, posting)
         self.seq = 0
@@ -382,7 +384,7 @@ class PlainCommons:
         if known is not None:
             if known.body_bytes != body_bytes:
                 raise _No("id-conflict")
-            return replace(known.accepted, replayed=True)
+            return self.replay(known, body, signers)
         at = max(now_ms, self.last_at)
         check_time(body, at)
         self._check_authority(body, signers)
@@ -391,7 +393,14 @@ class PlainCommons:
         postings = self._melt_postings(plan, at) + [p for p in plan.own if p[3] != 0]
         self._check_limits(postings)
         self._check_funds(plan, postings, at)
+        self.signed[body["id"]] = set(signers)
         return self._accept(body, body_bytes, at, plan, postings)
+
+    def replay(self, known: _Entry, body: Body, signers: set[bytes]) -> Accepted:
+        """Give the first answer again, to who signed then or may sign for the author now (§3)."""
+        if not signers & (self.signed[body["id"]] | self.live_keys(body["by"])):
+            raise _No("not-authorised")
+        return replace(known.accepted, replayed=True)
 
     def found(self, body: Body, body_bytes: bytes, at: int) -> Accepted:
         """Make `found` the first entry."""
@@ -827,7 +836,7 @@ class PlainLedger:
             raise _No("wrong-ledger")
         name = hashlib.sha256(b"gesell/commons/1\n" + body_bytes).digest()[:16]
         if name in self.commons:  # the same body, hence the same id: a replay
-            return replace(self.commons[name].entries[body["id"]].accepted, replayed=True)
+            return self.commons[name].replay(self.commons[name].entries[body["id"]], body, signers)
         check_time(body, now_ms)
         stewards = set(body["stewards"])
         if body["by"] not in signers or body["by"] not in stewards:
@@ -836,4 +845,5 @@ class PlainLedger:
             raise _No("not-authorised")
         commons = PlainCommons(body, self.ledger_key, now_ms)
         self.commons[name] = commons
+        commons.signed[body["id"]] = set(signers)
         return commons.found(body, body_bytes, now_ms)

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gesell_protocol.canonical import pack_array
 from gesell_protocol.names import Holder, holder_text
-
-#: C2SP tlog-tiles entry bundles prefix each leaf with a 16-bit length.
-LEAF_MAX_BYTES: Final = 65_535
 
 
 class Posting(NamedTuple):

@@ -124,7 +124,8 @@ def once_and_in_time() -> Community:
     stamp: dict[str, Any] = {"id": id_at(town.now_ms, "twice"), "expires": town.now_ms + 300_000}
     town.send("the same again: the first entry", paid, ("ben",))
     town.send("the same again with its memo", paid, ("ben",), memo=MEMO)
-    town.send("the same body, signed by others", paid, ("carla",))
+    town.send("the same body, signed by the payee", paid, ("carla",), fails="not-authorised")
+    town.send("the same body, signed by the payee too", paid, ("ben", "carla"))
     town.say(
         "refused, so its id is not used up", "pay", "ben", legs=_legs(carla=901), **stamp, fails="insufficient-funds"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import os
 import re
 import shutil
@@ -70,12 +71,17 @@ def test_there_are_python_snippets_to_run() -> None:
 async def test_python_snippet_runs_as_it_is_written(
     page: Path, snippet: str, service: Service, commons: str, folder: Path
 ) -> None:
-    text = snippet if " as gesell:" in snippet else OPEN + _indented(snippet)
+    text = snippet if re.search(r" as (gesell|app):", snippet) else OPEN + _indented(snippet)
     text = text.replace("http://127.0.0.1:8420", service.url).replace("…hex…", commons)
     text = text.replace("shop.example", PUBLIC).replace("port = 8000", f"port = {_free_port()}")
-    done = _run(f"import asyncio\nasync def main():\n{_indented(text)}\nasyncio.run(main())\n", folder)
+    if "await " in text or "async " in text:
+        text = f"import asyncio\nasync def main():\n{_indented(text)}\nasyncio.run(main())\n"
+    done = _run(text, folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "a snippet shows what it does"
+    if page.name == "README.md":
+        told = blocks(page, "text")
+        assert any(done.stdout.splitlines()[-1] in text for text in told), "the page shows what the program says"
 
 
 def test_docs_show_every_call_of_the_client_in_a_snippet_that_runs() -> None:
@@ -111,6 +117,33 @@ def test_shell_walk_of_the_readme_runs_as_it_is_written(folder: Path) -> None:
     assert "99.95 LIND" in done.stdout
     assert "paid for answer" in done.stdout
     assert "Thank you" in done.stdout
+
+
+#: Of each page its shell blocks, by what they hold and which test runs them.
+SHELL = {
+    "README.md": ("make demo", "gesell key new ada.key", "/v1/prepare"),  # CI itself, and the tests here
+    "app-developer.md": ("/balances",),  # here
+    "member.md": ("gesell request",),  # test_requests.py
+    "shell.md": ("unbase64url()", "say ada.pem", "make_token"),  # test_prepare.py
+    "webhooks.md": ("gesell webhook add",),  # test_webhooks.py
+}
+
+
+def test_every_shell_block_is_one_that_a_test_runs() -> None:
+    found = {page.name: blocks(page, "sh") for page in PAGES if blocks(page, "sh")}
+    assert found.keys() == SHELL.keys()
+    for name, texts in found.items():
+        assert len(texts) == len(SHELL[name]), name
+        assert all(mark in text for mark, text in zip(SHELL[name], texts, strict=True)), name
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("curl", "openssl", "jq", "basenc"))), reason="a tool of the page is not here"
+)
+def test_readme_joins_with_curl_and_openssl_as_it_is_written(service: Service, commons: str, folder: Path) -> None:
+    (text,) = [text for text in blocks(ROOT / "README.md", "sh") if "/v1/prepare" in text]
+    done = _shell(text, {**_environment(folder, service.url), "GESELL_COMMONS": commons}, folder)
+    assert json.loads(done.stdout)["results"][0]["status"] == "accepted", done.stderr
 
 
 def _shell(text: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from tests.running import Service, open_folder
 DAY_MS = 86_400_000
 TABLES = (
     *("commons", "entry", "posting", "mention", "account", "member", "peer_key", "policy", "memo"),
-    *("share_out", "ledger"),
+    *("share_out", "ledger", "webhook"),
 )
 #: The tables that later migrations made, by their numbers.
 NEWER_TABLES = {3: "webhook"}

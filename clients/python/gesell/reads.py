@@ -196,7 +196,8 @@ class Reads:
             async for entry in gesell.follow(after=last_seen):
                 print(entry.seq, entry.type, entry.postings)
         """
-        await self._founded_if_shown()  # shows whether the commons asks who reads
+        with suppress(NotFound):
+            await self._read(self._path("/entries/1"))  # shows whether the commons asks who reads
         follower = Follower(
             self._link.transport,
             self._link.transport.url_of(self._path("/entries")),

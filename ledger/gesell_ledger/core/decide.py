@@ -3,7 +3,7 @@
 Owns the order of checks. What each type of statement asks and does stands in `membership` and `money`.
 
 1. The commons exists (a `found` makes it, if it is meant for this ledger).
-2. A known id: the same body is a replay, another a conflict.
+2. A known id: the same body is a replay, if its author signs it again, another a conflict.
 3. Time: the id not ahead of the clock, the statement not expired.
 4. Authority: a key of `by` has signed, and stewards enough where stewards speak.
 5. The standing of `by`.
@@ -98,7 +98,7 @@ def decide(books: Books, submission: Submission, *, now_ms: int, ledger: bytes) 
         return Refusal(code="wrong-ledger", detail="the statement names another ledger's key")
     known = books.entries.get(statement.id)
     if known is not None:
-        return _replay_or_conflict(known, submission)
+        return _replay_or_conflict(books, known, submission)
     at_ms = max(now_ms, commons.at_ms) if commons is not None else now_ms
     refusal = _check_time(statement, at_ms)
     if refusal is not None:
@@ -122,10 +122,18 @@ def decide(books: Books, submission: Submission, *, now_ms: int, ledger: bytes) 
     return Accepted(entry, decision, mentions_of(statement, decision.postings))
 
 
-def _replay_or_conflict(known: Entry, submission: Submission) -> Replay | Refusal:
-    if known.body == submission.envelope.body:
+def _replay_or_conflict(books: Books, known: Entry, submission: Submission) -> Replay | Refusal:
+    """The first receipt again, for who signed then or may speak for the author now: to anybody else, who may not read
+    the entry, its postings would tell what others had.
+    """
+    if known.body != submission.envelope.body:
+        return Refusal(code="id-conflict", detail="the id was used for a different statement")
+    signers = submission.envelope.signers
+    if any(key in signers for key, _ in known.signatures):
         return Replay(known)
-    return Refusal(code="id-conflict", detail=f"the id was used for entry {known.seq}, a different statement")
+    if membership.speaks_for(books, submission.statement.by, signers):
+        return Replay(known)
+    return Refusal(code="not-authorised", detail="no key of the peer who speaks has signed")
 
 
 def _check_time(statement: Statement, at_ms: int) -> Refusal | None:

@@ -298,6 +298,14 @@ async def test_a_token_goes_along_and_a_bad_one_is_made_anew() -> None:
             await heard(gesell, 1)
 
 
+async def test_a_stream_that_ends_with_its_token_goes_on_with_another_however_often() -> None:
+    ledger, bad = Streaming(), problem("bad-token", 401)
+    ended = ledger.saying(b"retry: 1\n\n")
+    ledger.scripts = [bad, *(script for _ in range(4) for script in (ended, bad)), ledger.saying(event(1), stay=True)]
+    async with ledger.client(peer=ADA) as gesell:
+        assert seqs(await heard(gesell, 1)) == [1]
+
+
 # ── The events themselves ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -292,18 +292,32 @@ def test_found_with_many_faults_gets_the_first_refusal_of_the_order() -> None:
 # ── An id takes effect once ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_same_statement_again_is_a_replay_even_after_it_expired_and_by_other_signatures() -> None:
+def test_same_statement_again_is_a_replay_even_after_it_expired() -> None:
     twin = world()
     made = twin.fields("pay", ANNA, legs=[[CARL, 7]])
     first = twin.submit(made, [ANNA])
     twin.pass_ticks(1000)
     before = snapshot(twin.books)
-    for signers in ([ANNA], [STRANGER]):
+    for signers in ([ANNA], [ANNA, STRANGER]):
         again = twin.submit(made, signers)
         assert isinstance(again, Replay)
         assert isinstance(first, Accepted)
         assert again.entry == first.entry
     assert snapshot(twin.books) == before
+
+
+def test_receipt_is_given_again_only_to_who_signed_or_may_sign_for_the_author() -> None:
+    """To others its postings would tell what melted of whom, also where they may not read the entry."""
+    twin = world()
+    made = twin.fields("pay", ANNA, legs=[[CARL, 7]])
+    assert isinstance(twin.submit(made, [ANNA]), Accepted)
+    for signers in ([STRANGER], [CARL]):
+        refused = twin.submit(made, signers)
+        assert isinstance(refused, Refusal)
+        assert refused.code == "not-authorised"
+    twin.done("keys", ANNA, signers=[ANNA, STRANGER], add=[STRANGER], revoke=[ANNA])
+    for signers in ([ANNA], [STRANGER]):  # by the key that signed it then, and by the one that may now
+        assert isinstance(twin.submit(made, signers), Replay)
 
 
 def test_refused_id_is_not_used_up() -> None:
