@@ -15,7 +15,7 @@ import uvloop
 from cyclopts import Parameter
 
 from gesell_ledger import main as service
-from gesell_ledger.configuration import SOURCES, Options
+from gesell_ledger.configuration import SOURCES, Options, show_refusal
 from gesell_ledger.logs import configure_logs
 from gesell_ledger.settings import default_data
 from gesell_ledger.storage.audit import Report, audit
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 app = cyclopts.App(name="gesell-ledger", help="The ledger service.")
 db = cyclopts.App(name="db", help="The ledger's database.")
-serving = cyclopts.App(name="serve", config=SOURCES)
+serving = cyclopts.App(name="serve", config=SOURCES, error_formatter=show_refusal)
 app.command(db)
 app.command(serving)
 

@@ -7,6 +7,7 @@ the file and in the environment: a setting that was misspelt must not be missing
    the file say the same, and the first of them counts.
 2. The file is named by `--config` or GESELL_CONFIG and by nothing else.
 3. What may hold a secret is taken out of the environment, so that no child process inherits it.
+4. What is refused is named and its value is not shown: a DSN may stand where it does not belong.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CoercionError, CycloptsError, CycloptsPanel, Group, Parameter, UnusedCliTokensError
 from cyclopts.argument import ArgumentCollection
 from cyclopts.config import Env, Toml
 
@@ -131,6 +132,24 @@ def read_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
     if isinstance(tables.get(TABLE), dict) and "config" in tables[TABLE]:
         raise CycloptsError(msg=f"{path} names another file of settings; there is only one")
     file(app, commands, arguments)
+
+
+def show_refusal(error: CycloptsError) -> Any:
+    """What is written of a refusal; left to itself, the library would show the value (rule 4)."""
+    if isinstance(error, CoercionError) and error.argument is not None:
+        said = error.token or next(iter(error.argument.tokens), None)
+        place = "" if said is None or said.source in ("", "cli", "env") else f" in {said.source}"
+        name = error.argument.name if said is None or said.keyword is None else said.keyword
+        return CycloptsPanel(f"{name}{place} is {_kind_of(error.argument.resolved_hint)}")
+    if isinstance(error, UnusedCliTokensError):
+        return CycloptsPanel("settings are said by their flags: `gesell serve --help` names them all")
+    return CycloptsPanel(error)
+
+
+def _kind_of(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(get_args(hint))
+    return {int: "a whole number", bool: "true or false"}.get(hint, "one text")
 
 
 def variable_of(name: str) -> str:

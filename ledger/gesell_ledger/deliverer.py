@@ -7,10 +7,12 @@ one of these each.
 1. A round finds the commons in which something was added, or a webhook was asked for, and the webhooks there that have
    entries before them. Commons that rest cost one look at all heads; finding takes a twentieth of the time at most.
 2. A turn claims one webhook and delivers to it entry by entry, until there is no more, an attempt fails, or it has
-   taken long enough for the others. Each attempt ends within seconds, well before the lease.
+   taken long enough for the others. Each attempt ends within seconds, well before the lease. Turns are few: a commons
+   has some at once at most, and the next is always of a commons that has fewest, so that slow endpoints hold up their
+   own neighbours, not everybody.
 3. Rights are looked at again before each delivery, by membership, keys and visibility that are a second old at most.
 4. What fails is tried again by the schedule, in order: the entries after it wait. What is given up is disabled with
-   the reason, which its peer is shown.
+   the reason, which its peer is shown. What could not be tried, for want of something of our own, counts for nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,7 +40,7 @@ from gesell_ledger.core.books import Entry
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.storage.faults import is_transient
 from gesell_ledger.storage.reading import Reader
-from gesell_ledger.storage.webhooks import Claimed, Due, Head, Webhooks
+from gesell_ledger.storage.webhooks import Claimed, Due, Mark, Webhooks
 from gesell_ledger.webhooks.schedule import SCHEDULE, wait_ms
 from gesell_ledger.webhooks.sending import Outcome, Sender
 from gesell_ledger.webhooks.signing import sign_message
@@ -45,15 +48,22 @@ from gesell_protocol.envelopes import Memo
 from gesell_protocol.names import id_text
 
 ROUND_SECONDS: Final = 0.5
-#: A round that took long is followed by so many times its length of rest.
+#: A round that took long is followed by so many times its length of rest; but what took long may have been something
+#: else, such as a machine that slept, so not by more than some seconds.
 REST_FACTOR: Final = 20
-#: Webhooks that one round finds, and that have their turn at once; each has one connection.
+REST_MAX_SECONDS: Final = 10.0
+#: Webhooks that one round finds, and how many of them in one commons.
 PENDING_MAX: Final = 1_000
+PENDING_EACH: Final = 100
+#: Webhooks that have their turn at once, each with one connection, and how many of them in one commons.
 TURNS_MAX: Final = 32
+TURNS_EACH: Final = 4
 #: A turn that has taken so long ends, so that those who wait have theirs.
 TURN_SECONDS: Final = 10.0
 #: Renewed with each delivery, so longer than one attempt, the database's delays included.
 LEASE_MS: Final = 30_000
+#: Until an attempt that could not be made is made.
+POSTPONED_MS: Final = 5_000
 #: Entries that a turn holds at once, and how long they, and the right to see them, are taken to be as they were.
 PAGE: Final = 10
 PAGE_SECONDS: Final = 1.0
@@ -95,10 +105,11 @@ class Deliverer:
         self._metrics = metrics
         self._schedule = schedule
         self._sender = Sender(to_private=to_private, connections=TURNS_MAX)
-        self._room = asyncio.Semaphore(TURNS_MAX)
-        self._turns: dict[bytes, asyncio.Task[None]] = {}
+        #: Turns under way, by webhook, with the commons that each belongs to; and those that wait for one, by commons.
+        self._turns: dict[bytes, tuple[int, asyncio.Task[None]]] = {}
+        self._waiting: dict[int, deque[Due]] = {}
         #: Commons in which nothing waited when they were last looked at, by what they were then.
-        self._settled: dict[int, Head] = {}
+        self._settled: dict[int, Mark] = {}
         self._ahead_ms = 0.0
 
     async def run(self) -> None:
@@ -110,36 +121,53 @@ class Deliverer:
                 while True:
                     began = time.monotonic()
                     await self._guarded("round", self.round)
-                    await asyncio.sleep(max(ROUND_SECONDS, REST_FACTOR * (time.monotonic() - began)))
+                    took = time.monotonic() - began
+                    await asyncio.sleep(min(REST_MAX_SECONDS, max(ROUND_SECONDS, REST_FACTOR * took)))
             finally:
-                turns = list(self._turns.values())
+                self._waiting.clear()
+                turns = [turn for _, turn in self._turns.values()]
                 for turn in turns:
                     turn.cancel()
                 await asyncio.gather(*turns, return_exceptions=True)
 
     async def round(self) -> None:
-        """Find what is due (rule 1) and begin its turns."""
+        """Find what is due (rule 1) and begin the turns for which there is room."""
         before = time.monotonic()
         now_ms = await self._webhooks.now_ms()
         # The database's clock is read off the steady one until the next round.
         self._ahead_ms = now_ms - 1000 * before
-        heads = await self._webhooks.list_heads()
-        moved = [key for key, head in heads.items() if self._settled.get(key) != head]
-        pending = await self._webhooks.list_pending(moved, limit=PENDING_MAX) if moved else []
+        marks = await self._webhooks.list_marks()
+        moved = [key for key, mark in marks.items() if self._settled.get(key) != mark]
+        limits = {"limit": PENDING_MAX, "each": PENDING_EACH}
+        pending = await self._webhooks.list_pending(moved, now_ms=now_ms, **limits) if moved else []
         waiting = {due.key for due in pending} if len(pending) < PENDING_MAX else set(moved)
-        self._settled = {key: head for key, head in heads.items() if key not in waiting}
+        self._settled = {key: mark for key, mark in marks.items() if key not in waiting}
+        self._waiting = {}
         for due in pending:
             if due.due_ms <= now_ms and due.id not in self._turns:
-                self._begin(heads[due.key], due)
+                self._waiting.setdefault(due.key, deque()).append(due)
+        self._begin_turns()
 
-    def _begin(self, head: Head, due: Due) -> None:
-        async def turn() -> None:
-            async with self._room:
-                await self._guarded("turn", lambda: self._turn(head.commons, due.id))
+    def _begin_turns(self) -> None:
+        """Give the places that are free to the commons that have fewest, and among these to who waits longest."""
+        while self._waiting and len(self._turns) < TURNS_MAX:
+            under_way = Counter(key for key, _ in self._turns.values())
+            key = min(self._waiting, key=lambda one: (under_way[one], self._waiting[one][0].due_ms))
+            if under_way[key] >= TURNS_EACH:
+                return
+            due = self._waiting[key].popleft()
+            if not self._waiting[key]:
+                del self._waiting[key]
+            self._begin(due)
 
-        task = asyncio.create_task(turn())
-        self._turns[due.id] = task
-        task.add_done_callback(lambda _: self._turns.pop(due.id))
+    def _begin(self, due: Due) -> None:
+        def end(_: asyncio.Task[None]) -> None:
+            del self._turns[due.id]
+            self._begin_turns()
+
+        task = asyncio.create_task(self._guarded("turn", lambda: self._turn(due)))
+        self._turns[due.id] = due.key, task
+        task.add_done_callback(end)
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do some work; what goes wrong is logged and ends it. A lease that it leaves behind ends by itself."""
@@ -156,11 +184,11 @@ class Deliverer:
         """Real time by the database's clock."""
         return round(1000 * time.monotonic() + self._ahead_ms)
 
-    async def _turn(self, commons: bytes, name: bytes) -> None:
+    async def _turn(self, due: Due) -> None:
         """Rule 2 for one webhook."""
         now_ms = self._now_ms()
         lease = UUID(uuid4().bytes)
-        hook = await self._webhooks.claim(commons, name, lease=lease, now_ms=now_ms, until_ms=now_ms + LEASE_MS)
+        hook = await self._webhooks.claim(due.commons, due.id, lease=lease, now_ms=now_ms, until_ms=now_ms + LEASE_MS)
         if hook is None:
             return
         try:
@@ -202,7 +230,7 @@ class Deliverer:
         assert found is not None, "a webhook's commons is there for good"
         commons = found[0]
         now_ms = max(self._clock.look(), commons.at_ms)
-        bearer = Bearer(hook.peer, hook.key, 0, 0, {})
+        bearer = Bearer(hook.peer, hook.key, 0, 0)
         sight = await look_as_subscriber(self._reader, commons, bearer, now_ms=now_ms)
         if sight is None or (hook.every_entry and not sight.every_entry):
             return None
@@ -224,6 +252,9 @@ class Deliverer:
         """Note what became of an attempt; returns whether the webhook is still in our hands (rule 4)."""
         if outcome.kind == "delivered":
             return await self._webhooks.store_delivered(after, until_ms=self._now_ms() + LEASE_MS)
+        if outcome.kind == "postponed":
+            await self._webhooks.postpone(hook, next_ms=self._now_ms() + POSTPONED_MS)
+            return False
         failed = replace(hook, failures=hook.failures + 1)
         if outcome.kind == "gone":
             await self._disable(failed, "gone", "the endpoint answered HTTP 410: it wants no more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from gesell_protocol.policy import TICK_SECONDS_MAX, TICK_SECONDS_MIN
 PORT: Final = 8420
 #: Far more than help: all that write to one commons wait for its lock in turn.
 WORKERS_MAX: Final = 64
+_HOST: Final = re.compile(r"[0-9A-Za-z._:%-]{1,255}")
 
 
 class SettingsFault(Fault):
@@ -47,6 +49,9 @@ class Settings:
     log_format: LogFormat = "logfmt"
 
     def __post_init__(self) -> None:
+        # Where the service can't listen, it says so by this name: nothing else may stand in it, least of all a DSN.
+        if not _HOST.fullmatch(self.host):
+            raise SettingsFault("--host is the name or the address to listen on, without a port")
         if not 0 <= self.port <= 65_535:
             raise SettingsFault("--port is from 0 to 65535; 0 takes any that is free")
         if not 1 <= self.workers <= WORKERS_MAX:
@@ -77,7 +82,7 @@ def parse_moment(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingsFault(f"{text!r} is not an ISO 8601 moment like 2020-01-25T19:00:00Z") from None
+        raise SettingsFault("--clock-start is an ISO 8601 moment like 2020-01-25T19:00:00Z") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,6 +9,8 @@ connection of a client.
 3. A worker that can't start the first time ends the service. Later, another takes its place: at once if it had worked
    for a while, else after a pause that doubles. What connected meanwhile waits in its socket's queue.
 4. The first worker, and whoever takes its place, keeps house.
+5. A worker that says nothing for a while hangs, and still lets in its share of all who connect: it is killed. The while
+   is counted in turns of the supervisor's own loop, so a machine that slept, or stopped both, has not let it pass.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from gesell_ledger.metrics import Shared, forget_worker, name_process, name_work
 from gesell_ledger.settings import Settings
 from gesell_ledger.sockets import Sockets
 from gesell_ledger.storage.faults import Fault
-from gesell_ledger.worker import Orders, Word, pack
+from gesell_ledger.worker import BEAT_SECONDS, Orders, Word, pack
 
 #: -P: the folder that the service was started in is no place to import from.
 COMMAND: Final = (sys.executable, "-P", "-m", "gesell_ledger.worker")
@@ -44,6 +46,8 @@ PAUSE_SECONDS: Final = 0.5
 PAUSE_MAX_SECONDS: Final = 8.0
 #: A worker answers what is queued within 20 seconds, then waits for slow readers for 5.
 DRAIN_SECONDS: Final = 35.0
+#: A worker that hangs is one that missed so many beats.
+SILENCE_BEATS: Final = 15
 
 log = structlog.get_logger("gesell.supervisor")
 
@@ -191,9 +195,28 @@ class _Place:
     async def _ended(self) -> bool:
         """Wait until there is no worker here; returns whether there shall be none."""
         if self._process is not None:
+            watching = asyncio.create_task(self._watch(self._process))
             await self._process.wait()
+            watching.cancel()
             forget_worker(self._folder, self._number)
         return self._ending.is_set()
+
+    async def _watch(self, process: Process) -> None:
+        """Kill the worker once it hangs (rule 5)."""
+        assert process.stdout is not None
+        silence = 0
+        while silence < SILENCE_BEATS:
+            try:
+                async with asyncio.timeout(BEAT_SECONDS):
+                    said = await process.stdout.readline()
+            except TimeoutError:
+                silence += 1
+                continue
+            if not said:
+                return
+            silence = 0
+        log.error("worker_hangs", worker=self._number, why=f"it said nothing for {SILENCE_BEATS} seconds")
+        process.kill()
 
     def _status(self) -> str:
         code = None if self._process is None else self._process.returncode

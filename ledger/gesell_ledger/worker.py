@@ -5,7 +5,7 @@ only process or one of several: the ground and the sockets are given. Stop: the 
 what was acknowledged is durable, what was queued gets an answer.
 
 `python -m gesell_ledger.worker` is a worker of a supervisor: its orders come on stdin, whose end means that it shall
-end; on stdout it says once that it serves, or why it can't.
+end; on stdout it says once that it serves, or why it can't, and then an empty line now and then: that it is not stuck.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ import uvloop
 from aiohttp import web
 
 from gesell_ledger.api.connections import make_runner
+from gesell_ledger.api.cursors import Cursors
 from gesell_ledger.api.live import LIVE
 from gesell_ledger.api.routes import make_app
 from gesell_ledger.clock import ClockState, LedgerClock, clock_of
@@ -59,6 +60,8 @@ READ_SECONDS: Final = 10
 #: How long one slow reader may hold up the end, after everything queued has its answer.
 FAREWELL_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 1.0
+#: How often a worker says that its loop goes round.
+BEAT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +163,7 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
         ledger=ledger,
         min_tick_seconds=settings.min_tick_seconds,
         webhooks_to_private=settings.webhooks_to_private,
+        cursors=Cursors(orders.key.seed),
     )
     sequencer.after_commit = app[LIVE].feeds.wake
     return _Parts(app, sequencer, reader, metrics)
@@ -246,7 +250,28 @@ async def _serve(orders: Orders) -> None:
     sockets = [socket.socket(fileno=descriptor) for descriptor in orders.sockets]
     for one in sockets:
         one.set_inheritable(False)
-    await work(orders, clock_of(orders.clock), sockets, stopping=stopping, ready=lambda: _say(Word()))
+    served = asyncio.Event()
+    beating = asyncio.create_task(_beat(served))
+
+    def ready() -> None:
+        _say(Word())
+        served.set()
+
+    try:
+        await work(orders, clock_of(orders.clock), sockets, stopping=stopping, ready=ready)
+    finally:
+        beating.cancel()
+
+
+async def _beat(served: asyncio.Event) -> None:
+    """Say again and again, from the loop that answers everybody, that it goes round."""
+    await served.wait()
+    os.set_blocking(sys.stdout.fileno(), False)
+    while True:
+        # A pipe is full when the supervisor has not read for hours, and closed when it is gone: stdin tells of that.
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(sys.stdout.fileno(), b"\n")
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 def _say(word: Word) -> None:

@@ -13,7 +13,8 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -23,8 +24,8 @@ import pytest
 from gesell_ledger.storage.migrate import migrate
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope, Memo
-from tests.own_postgres import own_postgres
-from tests.running import Service
+from tests.own_postgres import SERVICE, OwnPostgres, own_postgres
+from tests.running import Service, open_folder
 from tests.speaking import POLICY, Line, name_of, new_id, signer_of, write_envelope, write_found, write_token
 
 STEWARD, ADA, BOB, EVE, PHONE = map(signer_of, ("live steward", "live ada", "live bob", "live eve", "live ada's phone"))
@@ -178,6 +179,39 @@ class Town:
             line.close()
 
 
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[OwnPostgres]:
+    """A server for services that share a database, or lose it."""
+    with own_postgres(fsync="on") as started:
+        yield started
+
+
+@contextmanager
+def hasty(*arguments: str, **thresholds: float) -> Iterator[Service]:
+    """A service of which some thresholds (`module__NAME`) are set lower, or higher, than it has them.
+
+    Nobody else may want to, so they are no settings: its interpreter sets them when it starts.
+    """
+    lines = [
+        f"import gesell_ledger.api.{module}\ngesell_ledger.api.{module}.{threshold} = {value}\n"
+        for (module, threshold), value in ((name.split("__"), value) for name, value in thresholds.items())
+    ]
+    with open_folder() as folder:
+        (folder / "sitecustomize.py").write_text("".join(lines))
+        service = Service(folder, *arguments, environment={"PYTHONPATH": str(folder)})
+        try:
+            yield service.start()
+        finally:
+            service.end()
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[Service]:
+    """A service that breaks the silence each second, and never looks around by itself."""
+    with hasty("--min-tick-seconds", "1", live__SILENCE_SECONDS=1.0, feeds__LOOK_SECONDS=3600.0) as started:
+        yield started
+
+
 @pytest.fixture
 def town(service: Service) -> Iterator[Town]:
     made = Town(service.url)
@@ -266,9 +300,10 @@ def test_stream_is_plain_for_http_1_0_and_for_who_takes_no_gzip(town: Town) -> N
     assert b"\r\n\r\nretry: " in got
 
 
-def test_silence_is_broken_by_a_comment(town: Town) -> None:
+def test_silence_is_broken_by_a_comment(quiet: Service) -> None:
+    town = Town(quiet.url)
     # The socket's own timeout is what fails if none comes.
-    ear = town.listen(seconds=25.0)
+    ear = town.listen(seconds=12.0)
     ear.wait_for_comment()
     town.pay()
     assert [entry["seq"] for entry in ear.take(1)] == [town.head]
@@ -334,32 +369,100 @@ def test_following_goes_on_where_it_was_after_a_restart(folder: Path) -> None:
         service.end()
 
 
-def test_what_one_service_accepts_is_heard_at_the_other(folder: Path) -> None:
-    with own_postgres(fsync="on") as postgres:
-        database = postgres.make_database()
-        asyncio.run(migrate(postgres.owner_dsn(database)))
-        key = str(folder / "ledger.key")
-        services = []
-        for number in range(2):
-            place = folder / str(number)
-            place.mkdir()
-            services.append(Service(place, "--database", postgres.service_dsn(database), "--key", key))
+def test_what_one_service_accepts_is_heard_at_the_other(folder: Path, postgres: OwnPostgres) -> None:
+    database = postgres.make_database()
+    asyncio.run(migrate(postgres.owner_dsn(database)))
+    key = str(folder / "ledger.key")
+    services = []
+    for number in range(2):
+        place = folder / str(number)
+        place.mkdir()
+        services.append(Service(place, "--database", postgres.service_dsn(database), "--key", key))
+    try:
+        town = Town(services[0].start().url)
+        there = Ear(services[1].start().url, town.name, query="?after=0")
+        here = town.listen("?after=0")
+        other = Line(services[1].url)
+        heard_there, heard_here = there.take(town.head), here.take(town.head)
+        for _ in range(20):
+            town.pay(count=3)
+            [result] = other.post([town.write("pay", BOB, legs=[[ADA.public_key, 1]])])
+            town.head = result["receipt"]["seq"]
+        heard_there += there.take(80)
+        heard_here += here.take(80)
+        assert heard_there == heard_here == town.log()
+    finally:
+        for service in services:
+            service.end()
+
+
+def test_following_goes_on_over_an_outage_of_the_database(folder: Path, postgres: OwnPostgres) -> None:
+    database = postgres.make_database()
+    asyncio.run(migrate(postgres.owner_dsn(database)))
+    service = Service(folder, "--database", postgres.service_dsn(database), "--key", str(folder / "ledger.key"))
+    try:
+        town = Town(service.start().url)
+        town.pay(count=200)
+        live, late = town.listen(), town.listen("?after=0")
+        heard_late = late.take(1)
+        after = town.head
+        town.pay()
+        # It may have to read this one while there is nothing to read from.
+        cut_off(postgres, service, lambda: "heads_not_seen" in service.read_log())
+        pay_until_taken(town)
+        town.pay(count=20)
+        heard_live = heard_until(town, live, town.head, after=after)
+        heard_late += heard_until(town, late, town.head, after=1)
+        log = town.log()
+        assert len(log) == town.head
+        assert heard_late == log
+        assert heard_live == log[after:]
+    finally:
+        service.end()
+
+
+def cut_off(postgres: OwnPostgres, service: Service, noticed: Callable[[], bool]) -> None:
+    """Take the database from the service for as long as it takes to be noticed."""
+    postgres.execute("postgres", f"ALTER ROLE {SERVICE} CONNECTION LIMIT 0")
+    try:
+        for _ in range(100):
+            postgres.execute(
+                "postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{SERVICE}'"
+            )
+            if noticed():
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"nobody missed the database:\n{service.read_log()}")
+    finally:
+        postgres.execute("postgres", f"ALTER ROLE {SERVICE} CONNECTION LIMIT -1")
+
+
+def pay_until_taken(town: Town) -> None:
+    """Pay once, as often as it takes; a refusal that passes is the only other answer."""
+    payment = town.write("pay", ADA, legs=[[BOB.public_key, 1]])
+    for _ in range(100):
+        [result] = town.line.post([payment])
+        if result["status"] != "refused":
+            town.head = result["receipt"]["seq"]
+            return
+        assert result["problem"]["code"] == "unavailable", result
+        time.sleep(0.2)
+    raise AssertionError("the service did not come back")
+
+
+def heard_until(town: Town, ear: Ear, last: int, *, after: int) -> list[Any]:
+    """What is heard from entry `after` to entry `last`, by coming back as often as the stream ends."""
+    heard: list[Any] = []
+    for _ in range(20):
         try:
-            town = Town(services[0].start().url)
-            there = Ear(services[1].start().url, town.name, query="?after=0")
-            here = town.listen("?after=0")
-            other = Line(services[1].url)
-            heard_there, heard_here = there.take(town.head), here.take(town.head)
-            for _ in range(20):
-                town.pay(count=3)
-                [result] = other.post([town.write("pay", BOB, legs=[[ADA.public_key, 1]])])
-                town.head = result["receipt"]["seq"]
-            heard_there += there.take(80)
-            heard_here += here.take(80)
-            assert heard_there == heard_here == town.log()
-        finally:
-            for service in services:
-                service.end()
+            while after < last:
+                heard += ear.take(1)
+                after = heard[-1]["seq"]
+            return heard
+        except Hangup:
+            time.sleep(0.5)
+            ear = town.listen(last=after)
+    raise AssertionError(f"the stream never got further than {after}")
 
 
 @pytest.mark.parametrize("place", ["-1", "x", "1.5", "%D9%A1", "9" * 19, "1000000"])
@@ -462,6 +565,60 @@ def test_who_waits_to_be_admitted_hears_its_admission_and_what_is_then_its_own(s
     assert [entry["seq"] for entry in ear.take(2)] == [admitted, issued]
 
 
+def test_nobody_learns_how_many_entries_there_are_by_asking_for_a_later_one(service: Service) -> None:
+    town = Town(service.url, visibility="parties", admission="steward")
+    sue = signer_of("live sue")
+    town.say("join", sue, handle="sue")
+    town.say("leave", EVE)
+    places = (town.head, town.head + 1, 10**6)
+    waiting = [town.listen(last=place, token=town.token(sue)) for place in places]
+    gone = [town.listen(f"?after={place}", token=town.token(EVE)) for place in places]
+    assert {ear.response.status for ear in (*waiting, *gone)} == {200}
+    town.pay()
+    # Whoever asked for what is not there yet misses nothing of what then comes.
+    town.say("admit", STEWARD, peer=sue.public_key)
+    for ear in waiting:
+        assert [entry["seq"] for entry in ear.take(1)] == [town.head]
+    member = town.listen(last=10**6, token=town.token(BOB))
+    assert (member.response.status, member.problem["code"]) == (400, "malformed")
+    for ear in (*waiting, *gone):
+        ear.close()
+
+
+def test_stream_ends_with_its_token(service: Service) -> None:
+    town, closed = Town(service.url), Town(service.url, visibility="members")
+    expires = town.line.time() // 1_000 + 3
+    ears = []
+    for place in (town, closed):
+        token = write_token(ADA, ledger=town.ledger, now_ms=town.line.time(), exp=expires)
+        ears.append(place.listen(token=token))
+    silent = closed.listen(token=write_token(BOB, ledger=town.ledger, now_ms=town.line.time(), exp=expires))
+    town.pay()
+    while town.line.time() // 1_000 <= expires:
+        town.pay()
+    heard, _, _ = (ear.end() for ear in (*ears, silent))
+    assert 0 < len(heard) < len(town.log())
+    assert all(entry["at"] < expires * 1_000 for entry in heard)
+    assert closed.listen(token=closed.token(ADA)).response.status == 200
+
+
+def test_stranger_hears_nothing_from_the_tick_that_closes_a_commons_on(quiet: Service) -> None:
+    town = Town(quiet.url, tick_seconds=1)
+    ear = town.listen()
+    soon = town.line.time() // 1_000 + 3
+    announced = town.say("policy", STEWARD, policy={**town.policy, "visibility": "members"}, from_tick=soon)
+    # As nobody looks around here, it is the first payment of the new time that tells the service.
+    while town.line.time() // 1_000 <= soon:
+        town.pay()
+    heard = ear.end()
+    assert len(heard) > 1
+    assert heard[0]["seq"] == announced
+    assert all(entry["at"] < soon * 1_000 for entry in heard)
+    log = town.log(token=town.token(ADA))
+    assert heard == [entry for entry in log if entry["seq"] in range(announced, heard[-1]["seq"] + 1)]
+    assert log[-1]["at"] >= soon * 1_000
+
+
 def test_stranger_is_cut_off_when_the_policy_that_closes_a_commons_comes_into_force(service: Service) -> None:
     town = Town(service.url, tick_seconds=1)
     ear = town.listen()
@@ -476,18 +633,17 @@ def test_stranger_is_cut_off_when_the_policy_that_closes_a_commons_comes_into_fo
 # ── Who is too slow ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_readers_that_never_read_are_dropped_and_cost_little(folder: Path) -> None:
-    service = Service(folder)
-    try:
-        town = Town(service.start().url)
+def test_readers_that_never_read_are_dropped_and_cost_little() -> None:
+    with hasty(live__STALL_SECONDS=3.0) as service:
+        town = Town(service.url)
         crowd = sorted(signer_of(f"live crowd {number}").public_key for number in range(256))
         town.send([town.write("join", signer_of(f"live crowd {n}"), handle=f"c{n}") for n in range(256)])
         legs = [[peer, 1] for peer in crowd]
-        for _ in range(10):
+        for _ in range(5):
             town.send([town.write("pay", ADA, legs=legs) for _ in range(10)])
         size = sum(len(json.dumps(entry)) for entry in town.log())
         before = resident_mib(service)
-        deaf = [deaf_reader(town) for _ in range(30)]
+        deaf = [deaf_reader(town) for _ in range(60)]
         good = town.listen("?after=0")
         assert good.take(town.head) == town.log()
         wait_for_dropped(service, len(deaf))
@@ -499,8 +655,6 @@ def test_readers_that_never_read_are_dropped_and_cost_little(folder: Path) -> No
         for one in deaf:
             one.close()
         assert service.stop() == 0
-    finally:
-        service.end()
 
 
 def deaf_reader(town: Town) -> socket.socket:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gesell_ledger.api.events import GZIP_HEAD, Batch, Event, Recent, Ring, batches_of, encode, pack
 from gesell_ledger.api.feeds import Feeds, Listener, TooSlow
 from gesell_ledger.api.live import _accepts
+from gesell_ledger.api.tokens import Bearer
 from gesell_ledger.clock import DemoClock
 from gesell_ledger.core.books import Commons, Entry
 from gesell_ledger.core.visibility import EVERYTHING, Sight
@@ -181,8 +182,12 @@ def test_event_knows_its_type() -> None:
     assert all(isinstance(event, Event) and event.type == "pay" for event in EVENTS)
 
 
-def commons_at(seq: int) -> Commons:
-    policy = read_policy(dict(POLICY), min_tick_seconds=1)
+def commons_at(seq: int, *, closing: int = 10**9) -> Commons:
+    """A commons with so many entries, open until tick `closing`."""
+    policies = [
+        (tick, read_policy({**POLICY, "visibility": visibility}, min_tick_seconds=1))
+        for tick, visibility in ((0, "open"), (closing, "members"))
+    ]
     return Commons(
         id=bytes(16),
         name="Wörgl",
@@ -190,7 +195,7 @@ def commons_at(seq: int) -> Commons:
         ledger=bytes(32),
         stewards=(),
         threshold=1,
-        timeline=Timeline.of([(0, policy)]),
+        timeline=Timeline.of(policies),
         seq=seq,
     )
 
@@ -201,8 +206,8 @@ def test_only_a_listener_who_was_at_the_head_and_fell_behind_what_is_kept_is_too
         feeds = Feeds(cast(Reader, None), DemoClock(start_ms=0, speed=1))
         feeds.recent = Recent(batch_at(0).weight * 3)
         slow, quick = (Listener(None, EVERYTHING, seq=0, packed=False) for _ in range(2))
-        feed = feeds.join(commons_at(0), slow)
-        assert feeds.join(commons_at(0), quick) is feed
+        feed = feeds.join(commons_at(0), slow, seen_ms=0)
+        assert feeds.join(commons_at(0), quick, seen_ms=0) is feed
         slow.live = True
         quick.seq = 4
         for seq in range(5):
@@ -223,12 +228,36 @@ def test_a_listener_that_joins_after_rights_may_have_changed_looks_again() -> No
     async def join_late() -> None:
         feeds = Feeds(cast(Reader, None), DemoClock(start_ms=0, speed=1))
         first, late, new = (Listener(None, EVERYTHING, seq=0, packed=False) for _ in range(3))
-        feed = feeds.join(commons_at(3), first)
+        feed = feeds.join(commons_at(3), first, seen_ms=0)
         feed.head = 5
-        feeds.join(commons_at(4), late)
-        feeds.join(commons_at(5), new)
+        feeds.join(commons_at(4), late, seen_ms=0)
+        feeds.join(commons_at(5), new, seen_ms=0)
         assert [one.stale for one in (first, late, new)] == [False, True, False]
         for listener in (first, late, new):
             feeds.leave(feed, listener)
 
     asyncio.run(join_late())
+
+
+def test_a_listener_whose_rights_were_seen_before_another_policy_came_into_force_looks_again() -> None:
+    async def join_over_a_tick() -> None:
+        tick_ms = POLICY["tick_seconds"] * 1_000
+        feeds = Feeds(cast(Reader, None), DemoClock(start_ms=tick_ms, speed=1))
+        before, after = (Listener(None, EVERYTHING, seq=0, packed=False) for _ in range(2))
+        closing = commons_at(0, closing=1)
+        feed = feeds.join(closing, before, seen_ms=tick_ms - 1)
+        feeds.join(closing, after, seen_ms=tick_ms)
+        assert (before.stale, after.stale) == (True, False)
+        for listener in (before, after):
+            feeds.leave(feed, listener)
+
+    asyncio.run(join_over_a_tick())
+
+
+def test_a_listener_holds_until_its_token_expires_or_it_is_ended() -> None:
+    bearer = Bearer(ADA.public_key, ADA.public_key, 0, 60, {})
+    with_token, without = (Listener(who, EVERYTHING, seq=0, packed=False) for who in (bearer, None))
+    assert [with_token.holds(now_ms) for now_ms in (0, 59_999, 60_000)] == [True, True, False]
+    assert without.holds(10**15)
+    without.end()
+    assert not without.holds(0)

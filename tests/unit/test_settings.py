@@ -191,7 +191,7 @@ def test_serve_takes_the_passphrase_out_of_the_environment(
     [
         (["--clock-speed", "60"], "say --demo too"),
         (["--clock-start", "2020-01-25"], "say --demo too"),
-        (["--demo", "--clock-start", "noon"], "'noon' is not an ISO 8601 moment"),
+        (["--demo", "--clock-start", "noon"], "--clock-start is an ISO 8601 moment"),
         (["--port", "70000"], "--port is from 0 to 65535"),
         (["--key-passphrase-file", "nowhere-at-all"], "passphrase file nowhere-at-all can't be read"),
     ],
@@ -304,8 +304,8 @@ def test_a_flag_in_the_environment_can_say_no(serve: Serve, monkeypatch: pytest.
         ("port = 8420\n", "'port' outside of its only table, [serve]"),
         ("serve = 8420\n", "must be a mapping"),
         ("[serve]\nport = \n", "is no TOML"),
-        ("[serve]\nport = 'many'\n", "many"),
-        ("[serve]\nlog-format = 'xml'\n", "xml"),
+        ("[serve]\nport = 'many'\n", "is a whole number"),
+        ("[serve]\nlog-format = 'xml'\n", "is logfmt or json"),
         (None, "can't be read: No such file"),
     ],
 )
@@ -324,6 +324,28 @@ def test_a_variable_that_is_no_setting_is_refused_and_its_value_not_shown(
     said = refusal(capsys, serve)
     assert f"{variable} is not a setting" in said
     assert "hush" not in said
+
+
+@pytest.mark.parametrize("text", ['["{}"]', '["{}", "{}"]', '[["{}"]]', '{{url = "{}"}}', '[{{url = "{}"}}]', "{}"])
+@pytest.mark.parametrize("name", ["database", "databse", "workers", "demo", "log-format", "clock-start", "host", "key"])
+def test_no_value_in_a_file_is_shown(
+    serve: Serve, write: Callable[[str], str], capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    file = write(f"[serve]\n{name} = {text.format('postgresql://u:s3cret@h/x')}\n")
+    assert "s3cret" not in refusal(capsys, lambda: serve("--config", file))
+
+
+@pytest.mark.parametrize("name", ["port", "workers", "demo", "log-format", "clock-start", "host", "accept-clock"])
+@pytest.mark.parametrize("by_flag", [False, True])
+def test_a_dsn_in_a_place_of_another_kind_is_not_shown(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, by_flag: bool
+) -> None:
+    dsn = "postgresql://u:s3cret@h/x"
+    if not by_flag:
+        monkeypatch.setenv(variable_of(f"--{name}"), dsn)
+    said = refusal(capsys, lambda: serve(*([f"--{name}={dsn}"] if by_flag else [])))
+    assert (f"--{name}" if by_flag or name in ("clock-start", "host") else variable_of(f"--{name}")) in said
+    assert "s3cret" not in said
 
 
 def test_other_variables_of_gesell_are_nobody_elses_business(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,9 @@ class Follower:
         self._sees_all = sees_all
         self._deadline: float | None = time.monotonic() + patience
         self._pauses = backoff()
-        self._failures = 0
+        #: How often in a row there was a gap, and a token was bad.
+        self._gaps = 0
+        self._bad_tokens = 0
         self._renew = False
         self._events = Events()
 
@@ -132,7 +134,7 @@ class Follower:
             try:
                 async with aclosing(self._listen()) as heard:
                     async for entry in heard:
-                        self._pauses, self._failures = backoff(), 0
+                        self._pauses, self._gaps = backoff(), 0
                         self._last = entry.seq
                         yield entry
                 wait, why = 0.0, "the ledger ended the stream"
@@ -156,7 +158,8 @@ class Follower:
         ) as stream:
             if isinstance(stream, Answer):
                 raise self._told(stream)
-            self._deadline, self._renew = None, False
+            # A token is good until the stream stands, which ends with it, also where there was nothing to hear.
+            self._deadline, self._renew, self._bad_tokens = None, False, 0
             self._events, gaps_are_fine = Events(), False
             async for chunk in stream:
                 for event in self._events.feed(chunk):
@@ -173,9 +176,10 @@ class Follower:
         if answer.status == 200:
             return UnexpectedAnswer(f"{answer.url} does not follow live; an older ledger, or a proxy in between?")
         error = failure_of(answer)
-        if isinstance(error, BadToken) and self._may_fail_again():
+        if isinstance(error, BadToken):
+            self._bad_tokens += 1
             self._renew = True
-            return _Passing(error, wait=0.0)
+            return _Passing(error, wait=0.0) if self._bad_tokens < TRIES else error
         if answer.status >= 500 or (isinstance(error, Refused) and error.code in PASSING):
             return _Passing(error, wait=answer.retry_after)
         return error
@@ -183,11 +187,8 @@ class Follower:
     async def _check_gap(self, seq: int) -> None:
         if await self._sees_all():
             error = UnexpectedAnswer(f"the ledger leaves out entries {self._last + 1} to {seq - 1}")
-            raise _Passing(error, wait=0.0) if self._may_fail_again() else error
-
-    def _may_fail_again(self) -> bool:
-        self._failures += 1
-        return self._failures < TRIES
+            self._gaps += 1
+            raise _Passing(error, wait=0.0) if self._gaps < TRIES else error
 
 
 class _Passing(Exception):

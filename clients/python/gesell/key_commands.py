@@ -167,7 +167,7 @@ def _names_beside(path: Path, word: str) -> Iterator[Path]:
     yield from (path.with_name(f"{path.name}.{word}-{number}") for number in count(2))
 
 
-def add(key: str, *, together: Together = ALONE, options: Options = DEFAULTS) -> None:
+def add(key: str, /, *, together: Together = ALONE, options: Options = DEFAULTS) -> None:
     """Let a further key sign for you, like that of a phone; it has to sign this too.
 
     Parameters
@@ -193,7 +193,7 @@ async def _add(key: str, together: Together, options: Options) -> None:
             write_note(Path(key), commons=client.commons_id or "", by=by)
 
 
-def revoke(key: str, *, options: Options = DEFAULTS) -> None:
+def revoke(key: str, /, *, options: Options = DEFAULTS) -> None:
     """Let a key sign for you no more: one that was lost, or is not needed any longer.
 
     A key may revoke itself and those that were added after it.

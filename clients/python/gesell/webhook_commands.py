@@ -19,6 +19,7 @@ from gesell.webhooks import Webhook
 
 def add(
     url: str,
+    /,
     *,
     type_: Annotated[list[str] | None, Parameter(name="--type", negative="")] = None,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,

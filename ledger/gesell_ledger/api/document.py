@@ -97,7 +97,7 @@ def _operation(route: Route, schemas: _Schemas) -> Json:
     }
     if description:
         operation["description"] = description
-    if route.takes_token:
+    if route.in_protocol:
         operation["security"] = [{}, {"token": []}]
     if route.parameters:
         operation["parameters"] = [_parameter(parameter, schemas) for parameter in route.parameters]

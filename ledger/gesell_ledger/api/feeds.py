@@ -8,7 +8,8 @@ no connection; a listener is where somebody has got to, and what it may see.
    heads, only wakes.
 2. The more listen, the longer a feed waits for more before it reads on: each then writes less often, and more at once.
 3. Whoever an entry gives or takes a right to read looks again, before it is written that entry or any later one; so do
-   all when another policy comes into force.
+   all when another policy comes into force, by the clock or by the time of an entry.
+4. Nobody is handed anything on a token that has expired.
 """
 
 from __future__ import annotations
@@ -77,6 +78,10 @@ class Listener:
         """Whom its token speaks for."""
         return None if self.bearer is None else self.bearer.peer
 
+    def holds(self, now_ms: int) -> bool:
+        """Whether it goes on: it was not ended, and its token, if it has one, is good at this time of the ledger's."""
+        return not self.ended and (self.bearer is None or now_ms // 1000 < self.bearer.expires)
+
     def poke(self) -> None:
         """Have it look whether there is something to do."""
         if self._waiter is not None and not self._waiter.done():
@@ -109,7 +114,9 @@ class Feed:
         self.listeners: set[Listener] = set()
         self._feeds = feeds
         self._ring = Ring()
-        self._visibility = commons.policy_at(feeds.now_ms(commons)).visibility
+        #: When the last entry was accepted that was read here; another process may have been ahead of this one's clock.
+        self._at_ms = commons.at_ms
+        self.visibility = commons.policy_at(self._now_ms()).visibility
         self._woken = asyncio.Event()
         self.task = asyncio.create_task(self._run())
 
@@ -120,8 +127,15 @@ class Feed:
     async def next(self, listener: Listener) -> tuple[int, bytes]:
         """What follows for a listener who is behind the head: how far that goes, and the events of it that it sees.
 
-        Raises `TooSlow` for one that was at the head once and fell behind what is kept.
+        Not to be written to who has become `stale` or holds no more. Raises `TooSlow` for one that was at the head
+        once and fell behind what is kept.
         """
+        upto, events = await self._following(listener)
+        # The clock went on since the last look, by much if the database let us wait.
+        self.check_policy()
+        return upto, events
+
+    async def _following(self, listener: Listener) -> tuple[int, bytes]:
         batch = self._ring.after(listener.seq)
         if batch is not None and batch.serves(listener.sight):
             return batch.last, batch.beyond(listener.seq, listener.sight, packed=listener.packed)
@@ -131,22 +145,24 @@ class Feed:
             self.commons.id, listener.sight, after=listener.seq, head=self.head, packed=listener.packed
         )
 
+    def serves(self, listener: Listener) -> bool:
+        """Whether the listener may be handed something now (rule 4)."""
+        return listener.holds(self._feeds.clock.look())
+
     async def look_again(self, listener: Listener) -> bool:
         """What a listener sees now; whether it is anything at all."""
         listener.stale = False
         async with self._feeds.turn_to_look:
-            sight = await look(
-                self._feeds.reader, self.commons, listener.bearer, now_ms=self._feeds.now_ms(self.commons)
-            )
+            sight = await look(self._feeds.reader, self.commons, listener.bearer, now_ms=self._now_ms())
         if sight is not None:
             listener.sight = sight
         return sight is not None
 
     def check_policy(self) -> None:
         """Notice that another policy has come into force (rule 3)."""
-        visibility = self.commons.policy_at(self._feeds.now_ms(self.commons)).visibility
-        if visibility != self._visibility:
-            self._visibility = visibility
+        visibility = self.commons.policy_at(self._now_ms()).visibility
+        if visibility != self.visibility:
+            self.visibility = visibility
             self._forget()
             for listener in self.listeners:
                 listener.stale = True
@@ -156,6 +172,10 @@ class Feed:
         """Nobody listens any more."""
         self.task.cancel()
         self._forget()
+
+    def _now_ms(self) -> int:
+        """The ledger's time, never before the last entry that was read."""
+        return max(self._feeds.clock.look(), self._at_ms)
 
     def _forget(self) -> None:
         self._feeds.recent.clear(self._ring)
@@ -197,7 +217,10 @@ class Feed:
         assert not listed or listed[0][0].seq == self.head + 1
         events = encode(listed)
         await self._mark_stale(events)
-        for batch in batches_of(events, with_parties=self._visibility != "open"):
+        if listed:
+            self._at_ms = max(self._at_ms, listed[-1][0].at_ms)
+            self.check_policy()
+        for batch in batches_of(events, with_parties=self.visibility != "open"):
             self._feeds.recent.put(self._ring, batch)
             self.head = batch.last
         return bool(listed)
@@ -212,6 +235,7 @@ class Feed:
             found = await self._feeds.reader.load_commons(self.commons.id)
             assert found is not None
             self.commons = found[0]
+            self._at_ms = max(self._at_ms, self.commons.at_ms)
             self.check_policy()
         if any(event.type == Erase.type for event in events):
             self._forget()
@@ -237,13 +261,9 @@ class Feeds:
         self.past = Past(reader)
         self.turn = asyncio.Semaphore(FEEDS_AT_ONCE)
         self.turn_to_look = asyncio.Semaphore(LOOKS_AT_ONCE)
-        self._clock = clock
+        self.clock = clock
         self._feeds: dict[bytes, Feed] = {}
         self._watching: asyncio.Task[None] | None = None
-
-    def now_ms(self, commons: Commons) -> int:
-        """The ledger's time, never before the last entry of a commons."""
-        return max(self._clock.look(), commons.at_ms)
 
     def wake(self, commons: bytes) -> None:
         """Entries of a commons were committed."""
@@ -251,13 +271,16 @@ class Feeds:
         if feed is not None:
             feed.wake()
 
-    def join(self, commons: Commons, listener: Listener) -> Feed:
-        """The feed of a commons, which the listener now is one of; `commons` is as it was when its rights were seen."""
+    def join(self, commons: Commons, listener: Listener, *, seen_ms: int) -> Feed:
+        """The feed of a commons, which the listener now is one of.
+
+        `commons` is as it was when the listener's rights were seen, by the policy that was in force at `seen_ms`.
+        """
         feed = self._feeds.get(commons.id)
         if feed is None:
             feed = self._feeds[commons.id] = Feed(self, commons)
-        # What the feed passed on between that look and now may have changed them.
-        listener.stale = feed.head > commons.seq
+        # What the feed passed on between that look and now may have changed them, and so may another policy.
+        listener.stale = feed.head > commons.seq or feed.visibility != commons.policy_at(seen_ms).visibility
         if commons.seq > feed.head:
             feed.wake()
         feed.listeners.add(listener)

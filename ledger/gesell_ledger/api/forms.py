@@ -144,22 +144,6 @@ class Share(InCommons, tag="share", frozen=True, kw_only=True):
 
 
 #: Every form; a type of statement that is added to SPEC §3 is added here.
-FORMS: Final = (
-    Found,
-    Join,
-    Admit,
-    Suspend,
-    Leave,
-    Keys,
-    ChangePolicy,
-    ChangeStewards,
-    Erase,
-    Issue,
-    Retire,
-    Pay,
-    Grant,
-    Share,
-)
 AnyForm = (
     Found
     | Join

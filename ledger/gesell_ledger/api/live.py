@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import resource
+import socket
 from typing import Final
 
 import structlog
@@ -39,6 +40,8 @@ FILES_BESIDE: Final = 256
 SILENCE_SECONDS: Final = 13.0
 STALL_SECONDS: Final = 10.0
 LIVE_BUFFER_BYTES: Final = 512 * 1024
+#: What the kernel may hold for one listener; it doubles the number.
+SEND_BUFFER_BYTES: Final = 128 * 1024
 CARE_SECONDS: Final = 1.0
 #: When a browser comes back: not all at once.
 RETRY_MS: Final = (1_000, 4_000)
@@ -94,7 +97,7 @@ class Live:
 
         Raises `Refused` before anything is written.
         """
-        after = _begin(request, here.commons.seq)
+        after = _begin(request, here)
         packed = _accepts(request.headers.get("Accept-Encoding", ""), "gzip")
         stream = Stream(packed=packed)
         if request.method == "HEAD":
@@ -103,7 +106,7 @@ class Live:
             raise Refused("unavailable", "as many listen as this service can bear", retry_after=5)
         listener = Listener(bearer_of(request), here.sight, seq=after, packed=packed)
         line = _Line(request, stream, listener, asyncio.get_running_loop())
-        feed = self.feeds.join(here.commons, listener)
+        feed = self.feeds.join(here.commons, listener, seen_ms=here.now_ms)
         self._add(line)
         try:
             await line.run(feed)
@@ -147,7 +150,7 @@ class Live:
         line.abort()
 
     async def _care(self) -> None:
-        """Notice who went away, who takes nothing, and who has heard nothing for long.
+        """Notice who went away, who takes nothing, whose token expired, and who has heard nothing for long.
 
         One look at all of them every second: a timer for each and every wait would cost more than the writing.
         """
@@ -159,7 +162,7 @@ class Live:
                 if line.stalls(now):
                     self._drop(line)
                 else:
-                    line.check(now)
+                    line.check(now, self.feeds.clock.look())
 
 
 class _Line:
@@ -180,22 +183,26 @@ class _Line:
         self._left = 0
 
     async def run(self, feed: Feed) -> None:
-        """Write what follows, batch after batch, until the listener goes, may see nothing any more, or is ended.
+        """Write what follows, batch after batch, until the listener goes, may see nothing any more, or holds no more.
 
         Raises `TooSlow`, and `ConnectionError` where the connection broke.
         """
         listener = self._listener
+        if self._request.transport is not None:
+            # The kernel would take megabytes for a listener who fetches nothing, of memory that is everybody's.
+            line = self._request.transport.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         await self._stream.prepare(self._request)
         if listener.packed:
             await self._write(GZIP_HEAD)
         await self._say(b"retry: %d\n\n" % random.randint(*RETRY_MS))
-        while not listener.ended:
+        while feed.serves(listener):
             if listener.stale:
                 if not await feed.look_again(listener):
                     return
             elif listener.seq < feed.head:
                 upto, events = await feed.next(listener)
-                if listener.stale:
+                if listener.stale or not feed.serves(listener):
                     continue
                 await self._write(events)
                 listener.seq = upto
@@ -236,9 +243,12 @@ class _Line:
             self._writing_since, self._left = now, left
         return now - self._writing_since > STALL_SECONDS
 
-    def check(self, now: float) -> None:
-        """Have the line look after itself if the reader hung up, or has heard nothing for long."""
-        if self._request.transport is None:
+    def check(self, now: float, now_ms: int) -> None:
+        """Have the line look after itself if the reader hung up, its token expired, or it has heard nothing for long.
+
+        `now` is the event loop's time, `now_ms` the ledger's.
+        """
+        if self._request.transport is None or not self._listener.holds(now_ms):
             self._listener.end()
         elif now - self._silent_since >= SILENCE_SECONDS:
             self._listener.poke()
@@ -256,16 +266,18 @@ class _Line:
             self._request.transport.abort()
 
 
-def _begin(request: web.Request, head: int) -> int:
+def _begin(request: web.Request, here: Visit) -> int:
     """After which entry to begin: `Last-Event-ID`, or else `after`, or else the last one there is.
 
-    Raises `Refused` (`malformed`) for what is no number, or that of an entry that is not there yet.
+    Raises `Refused` (`malformed`) for what is no number, or that of an entry that is not there yet. Who does not see
+    the commons' page, which tells how many entries there are, is not told that either: it begins after the last one.
     """
+    head = here.commons.seq
     after = AFTER_SEQ.find(request) if AFTER_SEQ.name in request.query else head
     # An empty one is what some send for none.
     if request.headers.get(LAST_EVENT_ID.name):
         after = LAST_EVENT_ID.find(request)
     assert after is not None
-    if after > head:
+    if after > head and here.sight.whole:
         raise Refused("malformed", "Last-Event-ID, or after: the commons has no such entry yet")
-    return after
+    return min(after, head)

@@ -14,6 +14,7 @@ from aiohttp import web
 from gesell_ledger import __version__
 from gesell_ledger.api import answers, parameters
 from gesell_ledger.api.answers import json_response
+from gesell_ledger.api.cursors import Cursors
 from gesell_ledger.api.events import entry_parties
 from gesell_ledger.api.live import LIVE, wants_events
 from gesell_ledger.api.problems import Refused
@@ -32,8 +33,11 @@ LEDGER: Final = web.AppKey("ledger", bytes)
 #: commons → ((seq, tick), melt due then)
 DUE: Final = web.AppKey[dict[bytes, tuple[tuple[int, int], int]]]("due")
 MIN_TICK_SECONDS: Final = web.AppKey("min_tick_seconds", int)
+CURSORS: Final = web.AppKey("cursors", Cursors)
 
 TICKS_AHEAD_MAX: Final = 10_000
+#: How many commons are looked at for a page that hidden ones would leave short, a chunk at a time.
+SCANS: Final = (200,) * 9
 #: Above this many accounts, what is due but unposted is not added up for a read.
 DUE_ACCOUNTS_MAX: Final = 10_000
 DUE_KNOWN_MAX: Final = 1_000
@@ -69,13 +73,36 @@ async def get_service(request: web.Request) -> web.Response:
 async def get_commons_list(request: web.Request) -> web.Response:
     """The open commons of this ledger."""
     limit = parameters.LIMIT.read(request)
-    after = parameters.AFTER_COMMONS.find(request)
-    listed = await request.app[READER].list_commons(after=after, limit=limit + 1)
+    cursor = parameters.AFTER_COMMONS.find(request)
+    try:
+        after = None if cursor is None else request.app[CURSORS].read(cursor)
+    except ValueError as error:
+        raise Refused("malformed", f"after: {error}") from None
     now = request.app[CLOCK].look()
-    items = [
-        await _commons_json(request, commons, now, due=False) for commons in listed[:limit] if _is_open(commons, now)
-    ]
-    return _page(request, items, last=base64url(listed[limit - 1].id) if len(listed) > limit else None)
+    listed, last = await list_open(request.app[READER], after=after, limit=limit, now_ms=now)
+    items = [await _commons_json(request, commons, now, due=False) for commons in listed]
+    return _page(request, items, last=None if last is None else request.app[CURSORS].write(last))
+
+
+async def list_open(
+    reader: Reader, *, after: bytes | None, limit: int, now_ms: int
+) -> tuple[list[Commons], bytes | None]:
+    """Open commons after a place, at most `limit`, and the place after which there may be more.
+
+    Looks at a bounded number of commons, so there may be none among them; the place may be that of a hidden one.
+    """
+    found: list[Commons] = []
+    for size in (limit + 1, *SCANS):
+        listed = await reader.list_commons(after=after, limit=size)
+        for commons in listed:
+            if _is_open(commons, now_ms):
+                if len(found) == limit:
+                    return found, found[-1].id
+                found.append(commons)
+        if len(listed) < size:
+            return found, None
+        after = listed[-1].id
+    return found, after
 
 
 async def get_commons(request: web.Request) -> web.Response:

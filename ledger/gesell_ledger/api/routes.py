@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gesell_ledger.api import answers, document, health, pages, preparing, reads, rights, webhooks, writing
 from gesell_ledger.api.answers import Page
+from gesell_ledger.api.cursors import Cursors
 from gesell_ledger.api.forms import AnyForm
 from gesell_ledger.api.live import EVENT_STREAM, LIVE, Live
 from gesell_ledger.api.parameters import (
@@ -95,6 +96,7 @@ def make_app(
     ledger: bytes,
     min_tick_seconds: int,
     webhooks_to_private: bool,
+    cursors: Cursors,
 ) -> web.Application:
     """The HTTP application over one intake and one reader."""
     app = web.Application(middlewares=[answer_problems], client_max_size=writing.REQUEST_MAX_BYTES)
@@ -106,6 +108,7 @@ def make_app(
     app[rights.TOKENS] = Tokens(ledger=ledger)
     app[reads.LEDGER] = ledger
     app[reads.DUE] = {}
+    app[reads.CURSORS] = cursors
     app[reads.MIN_TICK_SECONDS] = min_tick_seconds
     app[webhooks.WEBHOOKS] = hooks
     app[webhooks.RESOLVER] = Resolver()

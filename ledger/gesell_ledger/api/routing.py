@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, Final
 
 from aiohttp import web
 
 from gesell_ledger.api.parameters import IN_PATHS, Parameter
+from gesell_ledger.api.rights import bearer_of
 from gesell_ledger.api.shapes import JSON
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: What any path may answer: an unfit request, a fault, and too much at once.
 _ANYWHERE: Final = ("malformed", "timeout", "internal", "unavailable")
+#: … what any path of the protocol may, even where it does not matter who asks …
+_IN_PROTOCOL: Final = ("bad-token",)
 #: … and what any path below a commons may.
-_IN_COMMONS: Final = ("bad-token", "unknown-commons")
+_IN_COMMONS: Final = ("unknown-commons",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +54,29 @@ class Route:
     @property
     def refusals(self) -> tuple[str, ...]:
         """The codes with which it may refuse, each once."""
+        protocol = _IN_PROTOCOL if self.in_protocol else ()
         inside = _IN_COMMONS if "{commons}" in self.path else ()
-        return tuple(dict.fromkeys((*_ANYWHERE, *inside, *self.codes)))
+        return tuple(dict.fromkeys((*_ANYWHERE, *protocol, *inside, *self.codes)))
 
     @property
-    def takes_token(self) -> bool:
-        """Whether it matters to it who asks."""
-        return "bad-token" in self.refusals
+    def in_protocol(self) -> bool:
+        """Whether it is one of the protocol's, where a token that is shown must hold (SPEC §7.3)."""
+        return self.path == "/v1" or self.path.startswith("/v1/")
 
     def served(self) -> web.RouteDef:
         """The row as the framework takes it."""
-        return web.RouteDef(self.method, self.path, self.handler, {})
+        return web.RouteDef(self.method, self.path, _checked(self.handler) if self.in_protocol else self.handler, {})
+
+
+def _checked(handler: Handler) -> Handler:
+    """The handler behind a look at the token, before anything is read or looked up."""
+
+    @wraps(handler)
+    async def check_first(request: web.Request) -> web.StreamResponse:
+        bearer_of(request)
+        return await handler(request)
+
+    return check_first
 
 
 def get(path: str, handler: Handler, answer: Any, **more: Any) -> Route:

@@ -7,6 +7,7 @@ live one of the peer it speaks for is for `rights` to find out. The ledger keeps
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 import jwt
@@ -31,13 +32,12 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Who a token speaks for, the key that signed it, and the claims that it makes; times in seconds."""
+    """Who a token speaks for, and the key that signed it; times in seconds."""
 
     peer: bytes
     key: bytes
     issued: int
     expires: int
-    claims: dict[str, Any]
 
 
 class Tokens:
@@ -45,20 +45,30 @@ class Tokens:
 
     def __init__(self, *, ledger: bytes) -> None:
         self._audience = did_of(ledger)
-        self._known: dict[str, Bearer] = {}
+        # By the hash of a token, and without its claims: anybody can issue tokens, as large as they may be.
+        self._known: dict[bytes, Bearer] = {}
 
     def verify(self, token: str, *, now_ms: int) -> Bearer:
         """Whom the token speaks for at `now_ms` of the ledger's clock; raises `BadToken`."""
-        if len(token) > TOKEN_MAX_CHARS:
-            raise BadToken(f"a token has at most {TOKEN_MAX_CHARS} characters")
-        bearer = self._known.get(token) or self._read(token)
+        name = sha256(token.encode("utf-8", "surrogateescape")).digest()
+        bearer = self._known.get(name)
+        if bearer is None:
+            bearer, _ = self.read(token, now_ms=now_ms)
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[name] = bearer
         _check_times(bearer, now_ms // 1000)
-        if len(self._known) >= KNOWN_MAX:
-            self._known.clear()
-        self._known[token] = bearer
         return bearer
 
-    def _read(self, token: str) -> Bearer:
+    def read(self, token: str, *, now_ms: int) -> tuple[Bearer, dict[str, Any]]:
+        """Whom the token speaks for, as `verify` says it, and all its claims, which are not remembered."""
+        if len(token) > TOKEN_MAX_CHARS:
+            raise BadToken(f"a token has at most {TOKEN_MAX_CHARS} characters")
+        bearer, claims = self._read(token)
+        _check_times(bearer, now_ms // 1000)
+        return bearer, claims
+
+    def _read(self, token: str) -> tuple[Bearer, dict[str, Any]]:
         try:
             unverified = jwt.decode_complete(token, options={"verify_signature": False})
             peer = _peer(unverified["payload"].get("iss"), "iss")
@@ -70,7 +80,13 @@ class Tokens:
                 _public_key(key),
                 algorithms=["EdDSA"],
                 audience=self._audience,
-                options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+                options={
+                    "require": _REQUIRED,
+                    "strict_aud": True,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
             )
         except (jwt.PyJWTError, ed25519.BadKey, ValueError, TypeError, RecursionError) as error:
             raise BadToken(f"not a token for this ledger: {error}") from None
@@ -79,7 +95,7 @@ class Tokens:
         times = [claims["iat"], claims["exp"]]
         if any(type(time) is not int or not 0 <= time < 2**53 for time in times) or "nbf" in claims:
             raise BadToken("iat and exp are whole seconds, and nbf is not used")
-        return Bearer(peer, key, claims["iat"], claims["exp"], claims)
+        return Bearer(peer, key, claims["iat"], claims["exp"]), claims
 
 
 def _peer(did: object, where: str) -> bytes:

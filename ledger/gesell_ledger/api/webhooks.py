@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -28,7 +28,7 @@ from gesell_ledger.api.subscribing import look_as_subscriber
 from gesell_ledger.api.tokens import TOKEN_MAX_CHARS, BadToken, Bearer
 from gesell_ledger.core.books import Commons
 from gesell_ledger.storage.webhooks import SLOTS, Webhook, Webhooks, Wish
-from gesell_ledger.webhooks.addresses import URL_MAX_CHARS, BadUrl, NotPublic, Resolver, check_public, read_url
+from gesell_ledger.webhooks.addresses import URL_MAX_CHARS, BadUrl, NoRoom, NotPublic, Resolver, check_public, read_url
 from gesell_ledger.webhooks.signing import SECRET_BYTES, secret_text
 from gesell_protocol.names import id_text, uuid7
 from gesell_protocol.statements import TYPES
@@ -93,41 +93,41 @@ class Message(Answered, frozen=True, kw_only=True):
 
 async def post_webhook(request: web.Request) -> web.Response:
     """Ask for a webhook: 201 with its secret, which is shown this once; 200 where the peer has one for this URL."""
-    bearer = await _signer_of(request)
-    if bearer.claims.get("commons") != request.match_info["commons"] or "webhook" not in bearer.claims:
+    bearer, claims = await _signer_of(request)
+    if claims.get("commons") != request.match_info["commons"] or "webhook" not in claims:
         raise Refused("bad-token", "a request for a webhook carries the claims commons, that of the path, and webhook")
     commons, _ = await load_commons(request)
-    wish = await _read_wish(request, commons, bearer)
+    wish = await _read_wish(request, commons, bearer, claims["webhook"])
     webhooks = request.app[WEBHOOKS]
     for _ in range(SLOTS):
         mine = await webhooks.list_of(commons.id, bearer.peer)
         there = next((hook for hook in mine if hook.state != "deleted" and hook.url == wish.url), None)
         if there is None:
-            secret = await _add(request, commons, bearer.peer, wish, mine)
+            made = await _add(request, commons, bearer.peer, wish, mine)
         elif wish.asked_s > there.asked_s:
-            secret = b"" if await webhooks.change(commons.id, bearer.peer, wish, name=there.id) else None
+            made = (there.id, b"") if await webhooks.change(commons.id, bearer.peer, wish, name=there.id) else None
         elif (there.types, there.every_entry) == (wish.types, wish.every_entry):
             return _answer(webhook_json(there), status=200)
         else:
             raise _too_old()
-        if secret is not None:
-            return await _shown(webhooks, commons, bearer.peer, wish, secret)
+        if made is not None:
+            return await _shown(webhooks, commons, bearer.peer, *made)
     raise Refused("unavailable", "other requests of this peer were faster; try again")
 
 
-async def _signer_of(request: web.Request) -> Bearer:
-    """Who signed the request's body, which is a JWT."""
+async def _signer_of(request: web.Request) -> tuple[Bearer, dict[str, Any]]:
+    """Who signed the request's body, which is a JWT, and what it claims."""
     if request.content_type != JWT:
         raise Refused("unsupported-media-type", f"send {JWT}: what is asked for is signed")
     with request.app[BODIES].hold() as take:
         body = await receive(request, take, max_bytes=TOKEN_MAX_CHARS)
     try:
-        return request.app[TOKENS].verify(body.decode("ascii"), now_ms=request.app[CLOCK].look())
+        return request.app[TOKENS].read(body.decode("ascii"), now_ms=request.app[CLOCK].look())
     except (BadToken, UnicodeDecodeError) as bad:
         raise Refused("bad-token", str(bad)) from None
 
 
-async def _read_wish(request: web.Request, commons: Commons, bearer: Bearer) -> Wish:
+async def _read_wish(request: web.Request, commons: Commons, bearer: Bearer, claim: object) -> Wish:
     """What is asked for, by who may ask for it, for an endpoint that may be delivered to."""
     now_ms = max(request.app[CLOCK].look(), commons.at_ms)
     if await look(request.app[READER], commons, bearer, now_ms=now_ms) is None:
@@ -136,7 +136,7 @@ async def _read_wish(request: web.Request, commons: Commons, bearer: Bearer) -> 
     if sight is None:
         raise Refused("not-authorised", "only active and suspended members and stewards have webhooks, by a live key")
     try:
-        asked = msgspec.convert(bearer.claims["webhook"], Asked)
+        asked = msgspec.convert(claim, Asked)
         url = read_url(asked.url, to_private=request.app[TO_PRIVATE])
     except (msgspec.ValidationError, BadUrl) as error:
         raise Refused("malformed", f"webhook: {error}") from None
@@ -168,7 +168,7 @@ async def _check_address(request: web.Request, url: URL) -> None:
             await check_public(url, request.app[RESOLVER])
     except NotPublic:
         raise Refused("not-authorised", "this ledger delivers to public addresses only") from None
-    except TimeoutError:
+    except (TimeoutError, NoRoom):
         raise Refused("unavailable", "the name of the endpoint could not be looked up in time") from None
     except OSError:
         raise Refused("malformed", "webhook: the name of the endpoint can't be resolved") from None
@@ -176,8 +176,8 @@ async def _check_address(request: web.Request, url: URL) -> None:
 
 async def _add(
     request: web.Request, commons: Commons, peer: bytes, wish: Wish, mine: Sequence[Webhook]
-) -> bytes | None:
-    """A new webhook in a free slot; returns its secret, None if somebody was faster."""
+) -> tuple[bytes, bytes] | None:
+    """A new webhook in a free slot; returns its id and its secret, None if somebody was faster."""
     if any(hook.asked_s > wish.asked_s for hook in mine):
         raise _too_old()
     taken = {hook.slot for hook in mine if hook.state != "deleted"}
@@ -187,12 +187,15 @@ async def _add(
     name, secret = uuid7(request.app[CLOCK].look(), os.urandom(10)), os.urandom(SECRET_BYTES)
     seen = commons.seq if wish.after is None else wish.after
     added = await request.app[WEBHOOKS].add(commons.id, peer, wish, slot=slot, name=name, secret=secret, seen=seen)
-    return secret if added else None
+    return (name, secret) if added else None
 
 
-async def _shown(webhooks: Webhooks, commons: Commons, peer: bytes, wish: Wish, secret: bytes) -> web.Response:
-    """The webhook as it stands now; with its secret if it is new."""
-    (hook,) = [hook for hook in await webhooks.list_of(commons.id, peer) if hook.url == wish.url]
+async def _shown(webhooks: Webhooks, commons: Commons, peer: bytes, name: bytes, secret: bytes) -> web.Response:
+    """The webhook as it stands now; with its secret if it is new. Refused if the peer has deleted it meanwhile."""
+    mine = await webhooks.list_of(commons.id, peer)
+    hook = next((hook for hook in mine if hook.id == name and hook.state != "deleted"), None)
+    if hook is None:
+        raise _too_old()
     if not secret:
         return _answer(webhook_json(hook), status=200)
     return _answer(msgspec.structs.replace(webhook_json(hook), secret=secret_text(secret)), status=201)

@@ -68,7 +68,7 @@ class Reader:
         self._timelines = Timelines()
 
     async def list_commons(self, *, after: bytes | None, limit: int) -> list[Commons]:
-        """Commons in the order in which they are stored, after the one of this name."""
+        """Commons in the order in which they are stored, after the one of this name, or of its first 8 bytes."""
         place = BEFORE_ALL if after is None else rows.key_of(after)
         found = await self._pool.fetch(_READING["list_commons"], place, limit)
         listed = []
@@ -91,7 +91,13 @@ class Reader:
 
     @asynccontextmanager
     async def open_books(self, commons: bytes) -> AsyncIterator[Batch]:
-        """One moment of a commons to decide upon: `look` and `load` of a batch of which nothing will be stored."""
+        """One moment of a commons to decide upon: `look` and `load` of a batch of which nothing will be stored.
+
+        A batch that will be stored holds the lock of the commons from `look` on, under READ COMMITTED. A preview takes
+        no lock, so its several queries need one snapshot, lest they show the head of one entry and the accounts of the
+        next. That is no isolation that anything stored rests on: it is read-only, and the rows of one commons lie on
+        one node, whose snapshot is whole.
+        """
         async with (
             self._pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _WEBHOOKS = queries("webhooks")
 
+#: What a commons with webhooks was at a moment: another one after every entry and every request for a webhook.
+Mark = tuple[int, int]
+
 SLOTS: Final = 8
 WHY_MAX_CHARS: Final = 200
 
@@ -63,18 +66,11 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """A commons that has webhooks. `mark` changes when an entry is added, and when a webhook is asked for."""
-
-    commons: bytes
-    mark: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Due:
     """A webhook with entries to deliver, from `due_ms` on."""
 
     key: int
+    commons: bytes
     id: bytes
     due_ms: int
 
@@ -138,15 +134,17 @@ class Webhooks:
 
     # ── Delivering ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def list_heads(self) -> dict[int, Head]:
-        """The commons that have live webhooks, by their commons_id."""
-        found = await self._pool.fetch(_WEBHOOKS["list_heads"])
-        return {row["commons_id"]: Head(row["hash"], (row["seq"], row["asked"])) for row in found}
+    async def list_marks(self) -> dict[int, Mark]:
+        """The commons that have live webhooks, by their commons_id, as they are now."""
+        found = await self._pool.fetch(_WEBHOOKS["list_marks"])
+        return {row["commons_id"]: (row["seq"], row["asked"]) for row in found}
 
-    async def list_pending(self, keys: Sequence[int], *, limit: int) -> list[Due]:
-        """Webhooks of these commons that have entries to deliver, whoever has them, the first due first."""
-        found = await self._pool.fetch(_WEBHOOKS["list_pending"], keys, limit)
-        return [Due(row["commons_id"], row["id"].bytes, row["due_ms"]) for row in found]
+    async def list_pending(self, keys: Sequence[int], *, now_ms: int, limit: int, each: int) -> list[Due]:
+        """Webhooks of these commons that have entries to deliver, whoever has them: `limit` at most, and `each` at most
+        of one commons; those that are due by now before the others, the first of each commons before all second ones.
+        """
+        found = await self._pool.fetch(_WEBHOOKS["list_pending"], keys, limit, each, now_ms)
+        return [Due(row["commons_id"], row["hash"], row["id"].bytes, row["due_ms"]) for row in found]
 
     async def claim(self, commons: bytes, name: bytes, *, lease: UUID, now_ms: int, until_ms: int) -> Claimed | None:
         """Take a webhook until a moment; None if somebody has it, or it rests, or is live no more."""
@@ -164,6 +162,10 @@ class Webhooks:
         """Let go of a webhook until a moment, if it is in our hands."""
         rest = (hook.seen, hook.failures, why[:WHY_MAX_CHARS], next_ms)
         await self._pool.execute(_WEBHOOKS["store_rest"], *_place(hook), *rest)
+
+    async def postpone(self, hook: Claimed, *, next_ms: int) -> None:
+        """Let go of a webhook until a moment, if it is in our hands; failures and their reason stay as they are."""
+        await self._pool.execute(_WEBHOOKS["postpone_webhook"], *_place(hook), hook.seen, next_ms)
 
     async def release(self, hook: Claimed) -> None:
         """Let go of a webhook as it was last stored, if it is in our hands."""

@@ -20,8 +20,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 URL_MAX_CHARS: Final = 1_000
-#: Names that are looked up at once. A lookup can't be stopped, so those that hang keep their places until they end.
-LOOKUPS_MAX: Final = 32
+#: Names that are looked up at once. A lookup can't be stopped, so those that hang keep their places until they end,
+#: which may be long after the attempts that asked. So there are several times as many places as attempts at once.
+LOOKUPS_MAX: Final = 128
 
 #: Printable ASCII without what no URL has, and nothing after `#`.
 _URL: Final = re.compile(r"https?://[!$-;=?-Z\[\]_a-z~]+")
@@ -45,6 +46,10 @@ class NotPublic(OSError):
 
     def __init__(self) -> None:
         super().__init__("the address is not a public one")
+
+
+class NoRoom(OSError):
+    """Too many other names are being looked up: this one may be as good as any."""
 
 
 def read_url(text: str, *, to_private: bool) -> URL:
@@ -128,31 +133,46 @@ def open_socket(*, to_private: bool) -> Callable[[tuple[Any, ...]], socket.socke
 class Resolver(AbstractResolver):
     """Looks names up in threads of its own: those of the event loop are few, and a name server that never answers
     would hold up everybody who shares them. They end with the process, whatever they wait for.
+
+    A name is looked up once at a time, for whoever asks meanwhile; so one that hangs takes one place.
     """
 
     def __init__(self) -> None:
-        self._room = asyncio.Semaphore(LOOKUPS_MAX)
+        self._running: dict[tuple[str, int], asyncio.Future[list[Any]]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of a name; raises `OSError`. Waits as long as the system does: give it a timeout."""
-        await self._room.acquire()
+        """The addresses of a name; raises `OSError`, at once and as `NoRoom` if too many others are looked up. Waits
+        as long as the system does: give it a timeout.
+        """
+        found = self._running.get((host, family)) or self._look_up(host, family)
+        return [
+            ResolveResult(
+                hostname=host, host=info[4][0], port=port, family=info[0], proto=0, flags=socket.AI_NUMERICHOST
+            )
+            # Who gives up does so for itself alone.
+            for info in await asyncio.shield(found)
+        ]
+
+    def _look_up(self, host: str, family: int) -> asyncio.Future[list[Any]]:
+        """Begin to look a name up; it keeps its place until the system has answered."""
+        if len(self._running) >= LOOKUPS_MAX:
+            raise NoRoom("too many names are being looked up")
         loop = asyncio.get_running_loop()
         found: asyncio.Future[list[Any]] = loop.create_future()
 
         def settle(answer: list[Any] | OSError) -> None:
-            self._room.release()
-            if found.done():
-                return
+            del self._running[host, family]
             if isinstance(answer, OSError):
                 found.set_exception(answer)
+                found.exception()  # is nobody's fault if nobody waits for it any more
             else:
                 found.set_result(answer)
 
         def look_up() -> None:
             try:
-                answer: list[Any] | OSError = list(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
+                answer: list[Any] | OSError = list(socket.getaddrinfo(host, None, family, socket.SOCK_STREAM))
             except OSError as error:
                 answer = error
             except UnicodeError as error:
@@ -162,21 +182,20 @@ class Resolver(AbstractResolver):
             except RuntimeError:
                 return  # the service has ended meanwhile
 
-        threading.Thread(target=look_up, daemon=True, name="webhook name").start()
-        return [
-            ResolveResult(
-                hostname=host, host=info[4][0], port=port, family=info[0], proto=0, flags=socket.AI_NUMERICHOST
-            )
-            for info in await found
-        ]
+        try:
+            threading.Thread(target=look_up, daemon=True, name="webhook name").start()
+        except RuntimeError:
+            raise NoRoom("the system has no thread left") from None
+        self._running[host, family] = found
+        return found
 
     async def close(self) -> None:
         """Nothing to close: the threads end by themselves."""
 
 
 async def check_public(url: URL, resolver: Resolver) -> None:
-    """Raise `NotPublic` if the host of a URL is, or by now means, any address that is not public, and `OSError` if its
-    name can't be resolved.
+    """Raise `NotPublic` if the host of a URL is, or by now means, any address that is not public, `NoRoom` if that
+    can't be told now, and `OSError` if its name can't be resolved.
     """
     host = (url.raw_host or "").lower()
     if ":" in host or _ends_in_a_number(host):

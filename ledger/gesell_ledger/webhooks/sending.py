@@ -8,37 +8,73 @@ chose the URL reads it.
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from gesell_ledger import __version__
-from gesell_ledger.webhooks.addresses import NotPublic, Resolver, open_socket, read_url
+from gesell_ledger.webhooks.addresses import NoRoom, NotPublic, Resolver, open_socket, read_url
 from gesell_ledger.webhooks.schedule import retry_after
 
 ATTEMPT_SECONDS: Final = 15.0
 #: Bytes of an answer's body that are taken so that its connection can be used again; nobody reads them.
 ANSWER_MAX_BYTES: Final = 4_096
+#: Bytes of a whole answer, its head and what stands before it included.
+WIRE_MAX_BYTES: Final = 32 * 1024
 #: Shorter than what common servers keep an idle connection for, so that they do not close it just as it is used.
 KEPT_SECONDS: Final = 2.0
+#: What the system says when files, buffers or memory have run out here: nothing that an endpoint could help.
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an attempt. `gone`: the endpoint wants no more. `why` tells of a failure; `wait_s` is for how long
-    the endpoint asked to be left alone.
+    """What became of an attempt. `gone`: the endpoint wants no more. `postponed`: it was not asked, for want of
+    something of our own. `why` tells of a failure; `wait_s` is for how long the endpoint asked to be left alone.
     """
 
-    kind: Literal["delivered", "gone", "failed"]
+    kind: Literal["delivered", "gone", "failed", "postponed"]
     why: str = ""
     wait_s: int | None = None
+
+
+class _Line(ResponseHandler):
+    """A connection that takes so many bytes of an answer and no more. The parser passes over interim answers (1xx), of
+    which an endpoint can send any number without the attempt ever getting to its time limit.
+    """
+
+    _taken = 0
+
+    def set_response_params(self, **options: Any) -> None:
+        self._taken = 0
+        super().set_response_params(**options)
+
+    def data_received(self, data: bytes) -> None:
+        room = max(0, WIRE_MAX_BYTES - self._taken)
+        self._taken += len(data)
+        super().data_received(data[:room])
+        if len(data) > room and self.transport is not None:
+            self.set_exception(aiohttp.ClientPayloadError("the answer is too long"))
+            self.transport.abort()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections that are bounded so."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # aiohttp offers no other way to say of which class its connections are.
+        self._factory = functools.partial[ResponseHandler](_Line, loop=self._loop)
 
 
 class Sender:
@@ -51,7 +87,7 @@ class Sender:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             resolver=Resolver(),
             use_dns_cache=False,
             socket_factory=open_socket(to_private=self._to_private),
@@ -90,7 +126,7 @@ class Sender:
         except ValueError:
             return Outcome("failed", "the URL can't be used")
         except (aiohttp.ClientError, ssl.SSLError, OSError, RuntimeError) as error:
-            return Outcome("failed", _word_for(error))
+            return Outcome("postponed") if _is_shortage(error) else Outcome("failed", _word_for(error))
 
 
 def _judge(response: aiohttp.ClientResponse) -> Outcome:
@@ -116,8 +152,18 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
         response.close()
 
 
+def _cause_of(error: Exception) -> Exception:
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+
+
+def _is_shortage(error: Exception) -> bool:
+    """Whether an attempt went wrong on our side, before the endpoint had a part in it."""
+    cause = _cause_of(error)
+    return isinstance(cause, NoRoom) or (isinstance(cause, OSError) and cause.errno in _SHORTAGES)
+
+
 def _word_for(error: Exception) -> str:
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    cause = _cause_of(error)
     if isinstance(cause, NotPublic):
         return str(cause)
     if isinstance(error, aiohttp.ClientConnectorDNSError):

@@ -39,11 +39,12 @@ SET state = 'deleted', secret = '', url = '', types = '{}', why = '', asked_s = 
 WHERE commons_id = $1 AND peer = $2 AND id = $3 AND state <> 'deleted'
 RETURNING true;
 
--- name: list_heads
--- Commons that have webhooks, with their heads, and a number that rises with every request for one of them.
-SELECT c.commons_id, c.hash, c.seq, w.asked
+-- name: list_marks
+-- Commons that have webhooks, with their last entries, and a digest of which webhooks these are and when they were asked for:
+-- no request leaves a commons with one that it had before, whatever was deleted or disabled at the same time.
+SELECT c.commons_id, c.seq, w.asked
 FROM (
-    SELECT commons_id, sum(asked_s)::bigint AS asked
+    SELECT commons_id, bit_xor(hashtextextended(id::text, asked_s)) AS asked
     FROM gesell.webhook
     WHERE state = 'live'
     GROUP BY commons_id
@@ -51,25 +52,31 @@ FROM (
 JOIN gesell.commons c ON c.commons_id = w.commons_id;
 
 -- name: list_pending
--- Webhooks of some commons that have entries to deliver, those that may be delivered first first.
-SELECT w.commons_id, w.id, greatest(w.next_ms, w.lease_ms) AS due_ms
-FROM gesell.webhook w
-JOIN gesell.commons c ON c.commons_id = w.commons_id
-WHERE w.commons_id = ANY($1::bigint[]) AND w.state = 'live' AND w.seen < c.seq
-  AND (
-    w.every_entry
-    OR EXISTS (
-        SELECT 1
-        FROM gesell.account a
-        JOIN gesell.posting p ON p.commons_id = a.commons_id AND p.account = a.number
-        WHERE a.commons_id = w.commons_id AND a.holder = w.peer AND p.seq > w.seen
-    )
-    OR EXISTS (
-        SELECT 1 FROM gesell.mention m
-        WHERE m.commons_id = w.commons_id AND m.peer IN (w.peer, '') AND m.seq > w.seen
-    )
-  )
-ORDER BY due_ms
+-- Webhooks of some commons that have entries to deliver, so many a commons at most; those that may be delivered first
+-- first, the commons in turn, so that one with many keeps no other from being found.
+SELECT commons_id, hash, id, due_ms
+FROM (
+    SELECT w.commons_id, c.hash, w.id, greatest(w.next_ms, w.lease_ms) AS due_ms,
+        row_number() OVER (PARTITION BY w.commons_id ORDER BY greatest(w.next_ms, w.lease_ms)) AS place
+    FROM gesell.webhook w
+    JOIN gesell.commons c ON c.commons_id = w.commons_id
+    WHERE w.commons_id = ANY($1::bigint[]) AND w.state = 'live' AND w.seen < c.seq
+      AND (
+        w.every_entry
+        OR EXISTS (
+            SELECT 1
+            FROM gesell.account a
+            JOIN gesell.posting p ON p.commons_id = a.commons_id AND p.account = a.number
+            WHERE a.commons_id = w.commons_id AND a.holder = w.peer AND p.seq > w.seen
+        )
+        OR EXISTS (
+            SELECT 1 FROM gesell.mention m
+            WHERE m.commons_id = w.commons_id AND m.peer IN (w.peer, '') AND m.seq > w.seen
+        )
+      )
+) pending
+WHERE place <= $3
+ORDER BY due_ms > $4, place, due_ms
 LIMIT $2;
 
 -- name: claim_webhook
@@ -90,6 +97,12 @@ RETURNING true;
 -- A delivery failed, or others have their turn: how far the webhook has come, and when it is tried again.
 UPDATE gesell.webhook
 SET seen = $4, failures = $5, why = $6, next_ms = $7, lease_ms = 0, lease = NULL
+WHERE commons_id = $1 AND id = $2 AND lease = $3;
+
+-- name: postpone_webhook
+-- A delivery could not be tried: how far the webhook has come, and when it is; that is no failure.
+UPDATE gesell.webhook
+SET seen = $4, next_ms = $5, lease_ms = 0, lease = NULL
 WHERE commons_id = $1 AND id = $2 AND lease = $3;
 
 -- name: release_webhook
