@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -74,7 +74,7 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # aiohttp offers no other way to say of which class its connections are.
-        self._factory = functools.partial[ResponseHandler](_Line, loop=self._loop)
+        self._factory = cast("functools.partial[ResponseHandler]", functools.partial(_Line, loop=self._loop))
 
 
 class Sender:
