@@ -8,8 +8,8 @@ one of these each.
    entries before them. Commons that rest cost one look at all heads; finding takes a twentieth of the time at most.
 2. A turn claims one webhook and delivers to it entry by entry, until there is no more, an attempt fails, or it has
    taken long enough for the others. Each attempt ends within seconds, well before the lease. Turns are few: a commons
-   has some at once at most, and the next is always of a commons that has fewest, so that slow endpoints hold up their
-   own neighbours, not everybody.
+   and a peer have some at once at most, and the next is always of who has fewest, so that slow endpoints hold up none
+   but those beside them.
 3. Rights are looked at again before each delivery, by membership, keys and visibility that are a second old at most.
 4. What fails is tried again by the schedule, in order: the entries after it wait. What is given up is disabled with
    the reason, which its peer is shown. What could not be tried, for want of something of our own, counts for nothing.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -55,9 +55,10 @@ REST_MAX_SECONDS: Final = 10.0
 #: Webhooks that one round finds, and how many of them in one commons.
 PENDING_MAX: Final = 1_000
 PENDING_EACH: Final = 100
-#: Webhooks that have their turn at once, each with one connection, and how many of them in one commons.
+#: Webhooks that have their turn at once, each with one connection; how many in one commons, and of one peer in it.
 TURNS_MAX: Final = 32
 TURNS_EACH: Final = 4
+TURNS_OF_PEER: Final = 2
 #: A turn that has taken so long ends, so that those who wait have theirs.
 TURN_SECONDS: Final = 10.0
 #: Renewed with each delivery, so longer than one attempt, the database's delays included.
@@ -105,9 +106,9 @@ class Deliverer:
         self._metrics = metrics
         self._schedule = schedule
         self._sender = Sender(to_private=to_private, connections=TURNS_MAX)
-        #: Turns under way, by webhook, with the commons that each belongs to; and those that wait for one, by commons.
-        self._turns: dict[bytes, tuple[int, asyncio.Task[None]]] = {}
-        self._waiting: dict[int, deque[Due]] = {}
+        #: Turns under way, by webhook; and who waits for one, by commons, the first due first.
+        self._turns: dict[bytes, tuple[Due, asyncio.Task[None]]] = {}
+        self._waiting: dict[int, list[Due]] = {}
         #: Commons in which nothing waited when they were last looked at, by what they were then.
         self._settled: dict[int, Mark] = {}
         self._ahead_ms = 0.0
@@ -145,20 +146,30 @@ class Deliverer:
         self._waiting = {}
         for due in pending:
             if due.due_ms <= now_ms and due.id not in self._turns:
-                self._waiting.setdefault(due.key, deque()).append(due)
+                self._waiting.setdefault(due.key, []).append(due)
         self._begin_turns()
 
     def _begin_turns(self) -> None:
-        """Give the places that are free to the commons that have fewest, and among these to who waits longest."""
-        while self._waiting and len(self._turns) < TURNS_MAX:
-            under_way = Counter(key for key, _ in self._turns.values())
-            key = min(self._waiting, key=lambda one: (under_way[one], self._waiting[one][0].due_ms))
-            if under_way[key] >= TURNS_EACH:
-                return
-            due = self._waiting[key].popleft()
-            if not self._waiting[key]:
-                del self._waiting[key]
+        """Begin what waits, as far as there are places for it."""
+        while len(self._turns) < TURNS_MAX and (due := self._take_next()) is not None:
             self._begin(due)
+
+    def _take_next(self) -> Due | None:
+        """The next of a commons that has fewest turns, among these of the one that waits longest; in it likewise of its
+        peers. None if whoever waits has as many turns as it may have.
+        """
+        turns = [due for due, _ in self._turns.values()]
+        of_commons, of_peer = Counter(due.key for due in turns), Counter((due.key, due.peer) for due in turns)
+        for key in sorted(self._waiting, key=lambda one: (of_commons[one], self._waiting[one][0].due_ms)):
+            if of_commons[key] >= TURNS_EACH:
+                return None
+            due = min(self._waiting[key], key=lambda one: (of_peer[one.key, one.peer], one.due_ms))
+            if of_peer[key, due.peer] < TURNS_OF_PEER:
+                self._waiting[key].remove(due)
+                if not self._waiting[key]:
+                    del self._waiting[key]
+                return due
+        return None
 
     def _begin(self, due: Due) -> None:
         def end(_: asyncio.Task[None]) -> None:
@@ -166,7 +177,7 @@ class Deliverer:
             self._begin_turns()
 
         task = asyncio.create_task(self._guarded("turn", lambda: self._turn(due)))
-        self._turns[due.id] = due.key, task
+        self._turns[due.id] = due, task
         task.add_done_callback(end)
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from gesell_ledger.ground import Ground, settle
 from gesell_ledger.settings import Settings
 from gesell_ledger.sockets import Sockets, listen, reserve, url_of
 from gesell_ledger.supervisor import supervise
 from gesell_ledger.worker import Orders, stop_on_signals, work
+from gesell_protocol.names import did_of
+
+log = structlog.get_logger("gesell")
 
 
 async def serve(settings: Settings) -> None:
@@ -28,6 +33,9 @@ async def serve(settings: Settings) -> None:
 
 async def _run(ground: Ground, settings: Settings, reserved: Sockets, stopping: asyncio.Event) -> None:
     url = url_of(reserved)
+    # What an operator wants to know of a service that was started by somebody else, or from another folder.
+    own = {} if settings.database is not None else {"data": str(settings.data)}
+    log.info("starting", ledger=did_of(ground.key.public_key), key_file=str(settings.key_file), **own)
 
     def ready() -> None:
         print(f"listening on {url}", flush=True)

@@ -113,4 +113,7 @@ def _port_of(bound: Sockets) -> int:
 
 
 def _refused(host: str, port: int, error: OSError) -> Fault:
-    return Fault(f"can't listen on {host}:{port}: {error.strerror or error}. Say another --port.")
+    # A name that nobody knows and an address that is another machine's are no matter of the port.
+    elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+    other = "--host" if elsewhere else "--port"
+    return Fault(f"can't listen on {host}:{port}: {error.strerror or error}. Say another {other}.")

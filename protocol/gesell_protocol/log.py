@@ -22,7 +22,7 @@ class Posting(NamedTuple):
     amount: int
 
     def __repr__(self) -> str:
-        return f"<{self.reason} {self.amount:+d} {self.asset} {holder_text(self.holder)}>"
+        return f"<{self.reason} {self.amount:+d} grains of {self.asset} {holder_text(self.holder)}>"
 
 
 #: Signatures as they stand in an envelope: (key, signature) pairs in ascending order of key.

@@ -18,7 +18,7 @@ from gesell_protocol.statements import Grant, Issue, Leave, Leg, Pay, Retire, Sh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Entry `seq` of a commons: accepted at `at_ms`, in tick `tick`, with the postings that it made."""
+    """Entry `seq` of a commons: accepted at `at_ms`, in tick `tick`, with the postings, in grains, that it made."""
 
     commons: bytes
     seq: int
@@ -30,7 +30,8 @@ class Receipt:
 
     def __repr__(self) -> str:
         moved = " ".join(f"{posting!r}" for posting in self.postings)
-        return f"<Receipt entry {self.seq}, statement {id_text(self.id)}, at {self.at_ms}: {moved or 'no postings'}>"
+        about = f"entry {self.seq}, statement {id_text(self.id)}, at {_utc(self.at_ms)}"
+        return f"<Receipt {about}: {moved or 'no postings'}>"
 
     def wire(self) -> dict[str, object]:
         """The map of SPEC §7.1 with bytes and ints, as MessagePack answers carry it."""
@@ -43,6 +44,21 @@ class Receipt:
             "leaf": self.leaf,
             "postings": self.postings,
         }
+
+
+def _utc(ms: int) -> str:
+    """A moment as people write it, `2026-01-01 12:00:00`; by hand, since the protocol imports nothing that has a clock.
+
+    Years begin in March here, so that a leap day comes last: 153 days are the five months from there.
+    """
+    days, seconds = divmod(ms // 1000, 86_400)
+    era, day = divmod(days + 719_468, 146_097)
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day -= (153 * month + 2) // 5
+    year, month = era * 400 + year + (month >= 10), month + 3 if month < 10 else month - 9
+    return f"{year}-{month:02}-{day + 1:02} {seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def read_receipt(fields: Mapping[str, Any]) -> Receipt:

@@ -697,6 +697,12 @@ HTTP: list[Row] = [
     ("an entry in other digits", lambda s: read(COMMONS + "/entries/%D9%A1"), "not-found"),
     ("a statement that is no UUID", lambda s: read(COMMONS + "/statements/x"), "not-found"),
     ("a UUID in braces", lambda s: read(COMMONS + f"/statements/%7B{id_text(s.paid_id())}%7D"), "not-found"),
+    ("a misspelt parameter", lambda s: read(COMMONS + "/entries?limt=1"), "malformed"),
+    ("a parameter of another path", lambda s: read(COMMONS + "/members/ada?order=desc"), "malformed"),
+    ("a parameter where there is none", lambda s: read("/v1?_=1"), "malformed"),
+    ("a parameter of statements", lambda s: Request(path="/v1/statements?x=1"), "malformed"),
+    ("a header's name in the query", lambda s: read(COMMONS + "/entries?Last-Event-ID=1"), "malformed"),
+    ("a parameter twice", lambda s: read(COMMONS + "/entries?limit=1&limit=2"), "malformed"),
     ("limit 0", lambda s: read("/v1/commons?limit=0"), "malformed"),
     ("limit 1,001", lambda s: read(COMMONS + "/entries?limit=1001"), "malformed"),
     ("limit -1", lambda s: read(COMMONS + "/members?limit=-1"), "malformed"),
@@ -868,10 +874,14 @@ async def test_in_a_mixed_request_each_statement_is_answered_for_itself(scene: S
 
 
 async def test_a_link_to_the_next_page_smuggles_no_header(scene: Scene) -> None:
+    evil = "%0d%0aX-Evil:%201%3E;%20rel=%22x"
     async with aiohttp.ClientSession() as session:
-        reply = await send(session, scene, read(COMMONS + "/entries?limit=1&x=%0d%0aX-Evil:%201%3E;%20rel=%22x"))
+        for query in (f"limit=1&x={evil}", f"limit=1&after={evil}", f"limit=1&{evil}=1"):
+            reply = await send(session, scene, read(f"{COMMONS}/entries?{query}"))
+            assert reply.status == 400
+            assert not {"X-Evil", "Link"} & reply.headers.keys()
+        reply = await send(session, scene, read(COMMONS + "/entries?limit=1"))
     assert reply.status == 200
-    assert "X-Evil" not in reply.headers
     link = reply.headers["Link"]
     assert link.endswith('>; rel="next"')
     assert not set('<>" \r\n') & set(link[1 : -len('>; rel="next"')])

@@ -59,3 +59,28 @@ async def test_the_wallets_of_three_stewards_found_admit_and_issue_by_files(serv
     assert json.loads((await bob("balance", "--json")).out)["balance"] == "100"
     for lasts in ("8d", "0m", "soon"):
         assert (await ada("issue", "bob", "1", "--draft", "x.json", "--lasts", lasts)).status == 2
+
+
+async def test_a_draft_overwrites_nothing_and_a_cosigner_sees_what_it_signs(service: Service, folder: Path) -> None:
+    ada, eve = Peer.new(), Peer.new()
+    ada.save(folder / "ada.key", passphrase=None)
+    eve.save(folder / "eve.key", passphrase=None)
+    async with Client(service.url, peer=ada) as client:
+        commons = await client.found(name="Two\u202e", currency="WRG", stewards=[ada, eve], threshold=2, signers=[eve])
+    wallet = Wallet(folder, service.url, commons)
+    draft = ("share", "1", "--draft")
+    key = (folder / "ada.key").read_bytes()
+    done = await wallet.of("ada.key")(*draft, "ada.key")
+    assert (done.status, "no statement file" in done.err) == (1, True)
+    assert (folder / "ada.key").read_bytes() == key
+    assert (await wallet.of("ada.key")(*draft, "share.json")).status == 0
+    there = (folder / "share.json").read_bytes()
+    assert (await wallet.of("ada.key")(*draft, "share.json")).status == 1
+    assert (folder / "share.json").read_bytes() == there
+    status, out, err = await wallet.of("eve.key", typed="y\n")("cosign", "share.json", "--json")
+    assert status == 0, err
+    assert set(json.loads(out)["signed_by"]) == {ada.did, eve.did}
+    assert "Share 1 WRG of the pool" in err
+    assert "Sign this? [y/N]" in err
+    assert "Two�" in err
+    assert "\u202e" not in err

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gesell import Client, NotAuthorised, Peer, default_policy
+from gesell import Client, NotAuthorised, Peer, default_policy, key_swap
 from gesell.key_notes import read_note as noted
+from gesell.key_notes import write_note
 from gesell.sync import Client as SyncClient
 from tests.e2e.wallet import Wallet
 from tests.running import Service
@@ -76,12 +77,13 @@ async def test_a_wallet_goes_on_after_its_key_was_rotated_in_its_place(town: Tow
     assert "You are still " + town.bob.did in done.out, done.err
     new = Peer.load(town.folder / "bob.key")
     assert new != town.bob
-    assert Peer.load(town.folder / "bob.key.revoked") == town.bob
+    assert Peer.load(town.folder / "bob.key.old") == town.bob
+    assert "--key " + str(town.folder / "bob.key.old") in done.out
     assert "Paid 1 WRG" in (await bob("pay", "ada", "1")).out
     assert json.loads((await bob("balance", "--json")).out)["member"] == town.bob.did
-    assert (await town.wallet.of("bob.key.revoked")("pay", "ada", "1")).status == 1
+    assert (await town.wallet.of("bob.key.old")("pay", "ada", "1")).status == 1
     assert (await bob("key", "rotate", "--no-passphrase")).status == 0
-    assert Peer.load(town.folder / "bob.key.revoked-2") == new
+    assert Peer.load(town.folder / "bob.key.old-2") == new
     assert "Paid 1 WRG" in (await bob("pay", "ada", "1")).out
 
 
@@ -119,6 +121,34 @@ async def test_a_second_device_is_added_and_revoked(town: Town) -> None:
     assert (await phone("pay", "ada", "1")).status == 1
 
 
+async def test_key_commands_tell_the_key_that_signs_from_the_key_they_are_about(town: Town) -> None:
+    wallet = town.wallet.of("nobody.key")
+    Peer.new().save(town.folder / "phone.key", passphrase=None)
+    done = await wallet("key", "add", "phone.key", "--key", "bob.key")
+    assert done.status == 0, done.err
+    assert f"keep phone.key.by beside the key, or say --by {town.bob.did}" in done.out
+    done = await wallet("key", "revoke", "phone.key", "--key", "bob.key")
+    assert "no more" in done.out, done.err
+
+
+async def test_a_key_that_does_not_sign_for_its_holder_is_told_so(town: Town) -> None:
+    Peer.new().save(town.folder / "phone.key", passphrase=None)
+    bob, phone = town.wallet.of("bob.key"), town.wallet.of("phone.key")
+    assert (await bob("key", "add", "phone.key")).status == 0
+    done = await phone("key", "revoke", "bob.key")  # it is bob's, and may not: its standing, not its being
+    assert "keys that were added after it (not-authorised)" in done.err
+    assert "does not sign for you" not in done.err
+    assert (await bob("key", "revoke", "phone.key")).status == 0
+    done = await phone("key", "revoke", town.bob.did)
+    assert done.err == (
+        "gesell: This key does not sign for you (any more).\n"
+        "        Nothing was applied. If you rotated it, say --key NEW; if it was added to another's, --by DID.\n"
+    )
+    done = await bob("issue", "ada", "1")
+    assert "issue takes the signature of a steward" in done.err
+    assert "--cosign" in done.err
+
+
 async def test_a_device_elsewhere_is_added_by_a_file_that_it_cosigns(town: Town) -> None:
     away = town.folder / "away"
     away.mkdir()
@@ -134,3 +164,50 @@ async def test_a_device_elsewhere_is_added_by_a_file_that_it_cosigns(town: Town)
     assert (await bob("send", "add.json")).status == 0
     assert noted(away / "phone.key") == {town.commons: town.bob.did}
     assert "Paid 1 WRG" in (await phone("pay", "ada", "1")).out
+
+
+@pytest.mark.parametrize("words", [("bob.key",), ("copy.key",), ("link.key",), ()], ids=str)
+async def test_a_key_does_not_take_its_own_place(town: Town, words: tuple[str, ...]) -> None:
+    for name in ("copy.key", "bob.key.new"):
+        (town.folder / name).write_bytes((town.folder / "bob.key").read_bytes())
+    (town.folder / "link.key").symlink_to("bob.key")
+    done = await town.wallet.of("bob.key")("key", "rotate", *words, "--no-passphrase")
+    assert (done.status, done.out) == (2, "")
+    assert "Nothing was sent" in done.err
+    assert Peer.load(town.folder / "bob.key") == town.bob
+    assert not (town.folder / "bob.key.by").exists()
+
+
+async def test_a_rotation_to_a_key_that_was_added_before_revokes_the_old_one(town: Town) -> None:
+    Peer.new().save(town.folder / "phone.key", passphrase=None)
+    bob = town.wallet.of("bob.key")
+    assert (await bob("key", "add", "phone.key")).status == 0
+    assert "signs no more" in (await bob("key", "rotate", "phone.key")).out
+    assert "Paid 1 WRG" in (await town.wallet.of("phone.key")("pay", "ada", "1")).out
+    assert (await bob("pay", "ada", "1")).status == 1
+
+
+async def test_a_rotation_that_ended_between_the_files_is_finished_by_a_second_call(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = Peer.new()
+    new.save(town.folder / "bob.key.new", passphrase=None)
+    write_note(town.folder / "bob.key.new", commons=town.commons, by=town.bob.did)
+    async with Client(town.url, commons=town.commons, peer=town.bob) as client:
+        await client.rotate(new)
+
+    def end(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    old, fresh = town.folder / "bob.key", town.folder / "bob.key.new"
+    monkeypatch.setattr(key_swap, "finish", end)
+    with pytest.raises(KeyboardInterrupt):
+        key_swap.take_place(old, fresh, commons=town.commons, by=town.bob.did)
+    bob = town.wallet.of("bob.key")
+    assert "Paid 1 WRG" in (await bob("pay", "ada", "1")).out  # it works before
+    done = await bob("key", "rotate", "--no-passphrase")
+    assert "This finished an earlier rotation" in done.out, done.err
+    assert Peer.load(town.folder / "bob.key") == new
+    assert Peer.load(town.folder / "bob.key.old") == town.bob
+    assert not (town.folder / "bob.key.new.by").exists()
+    assert "Paid 1 WRG" in (await bob("pay", "ada", "1")).out

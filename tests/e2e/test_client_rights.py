@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from gesell import Client, NotActive, NotAuthorised, Peer, UnknownCommons, default_policy
 from tests.e2e.wallet import Wallet
-from tests.running import Service
+from tests.running import Service, running
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,18 @@ async def test_with_parties_a_member_sees_its_own_account_alone(closed: Closed) 
         assert [entry.seq async for entry in ada.entries()] == list(range(1, 7))
 
 
-async def test_a_fast_clock_and_its_tokens_go_together(fast_service: Service) -> None:
+@pytest.fixture
+def hasty_service() -> Iterator[Service]:
+    """A clock on which a day, and so the longest life of a token, passes in 43 seconds: too short to keep one, and long
+    enough for a request on a slow machine."""
+    with running("--min-tick-seconds", "1", "--demo", "--clock-speed", "2000") as started:
+        yield started
+
+
+async def test_a_fast_clock_and_its_tokens_go_together(hasty_service: Service) -> None:
     ada = Peer.new()
     policy = replace(default_policy(), visibility="members", tick_seconds=86_400)
-    async with Client(fast_service.url, peer=ada) as client:
+    async with Client(hasty_service.url, peer=ada) as client:
         await client.found(name="Fast", currency="WRG", policy=policy)
         await client.join("ada")
         for _ in range(20):

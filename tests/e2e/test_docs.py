@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
 import json
@@ -12,10 +13,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import pytest
 from cyclopts import App
+from standardwebhooks import Webhook
 
 from gesell import Client, Peer
 from gesell_ledger import commands as ledger_commands
@@ -43,7 +47,8 @@ async with Client("http://127.0.0.1:8420", commons="…hex…", peer=Peer.load("
 """
 #: Stands for names of the pages, which nobody resolves; nothing is ever sent there.
 PUBLIC = "93.184.215.14"
-PYTHON = [(page, text) for page in PAGES for text in blocks(page, "python")]
+PYTHON = [(page, text) for page in PAGES for text in blocks(page, "python") if "web.run_app" not in text]
+SERVERS = [text for page in PAGES for text in blocks(page, "python") if "web.run_app" in text]
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ async def test_python_snippet_runs_as_it_is_written(
 ) -> None:
     text = snippet if re.search(r" as (gesell|app):", snippet) else OPEN + _indented(snippet)
     text = text.replace("http://127.0.0.1:8420", service.url).replace("…hex…", commons)
-    text = text.replace("shop.example", PUBLIC).replace("port = 8000", f"port = {_free_port()}")
+    text = text.replace("shop.example", PUBLIC)
     if "await " in text or "async " in text:
         text = f"import asyncio\nasync def main():\n{_indented(text)}\nasyncio.run(main())\n"
     done = _run(text, folder)
@@ -82,6 +87,37 @@ async def test_python_snippet_runs_as_it_is_written(
     if page.name == "README.md":
         told = blocks(page, "text")
         assert any(done.stdout.splitlines()[-1] in text for text in told), "the page shows what the program says"
+
+
+async def test_receiver_of_the_page_takes_what_the_ledger_signed_and_nothing_else(folder: Path) -> None:
+    (text,) = SERVERS
+    (secret,) = re.findall(r'"(whsec_.+?)"', text)
+    port = _free_port()
+    entry = {"seq": 7, "postings": [["pay", "did:key:z6Mk", "LIND", "-5"]]}
+    body = json.dumps({"type": "entry.pay", "data": {"commons": "00", "entry": entry}}).encode()
+    now = datetime.now(tz=UTC)
+    signed = {
+        "webhook-id": "m_1",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign("m_1", now, body.decode()),
+    }
+    forged = {**signed, "webhook-id": "m_2"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-u", "-c", text.replace("port=8000", f"port={port}"), cwd=folder, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60), aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            assert str(port) in (await process.stdout.readline()).decode(), "it says when it listens"
+            for headers, status in ((signed, 204), (signed, 204), (forged, 401)):
+                async with session.post("/gesell", data=body, headers=headers) as answer:
+                    assert answer.status == status
+    finally:
+        process.terminate()
+        told = (await process.stdout.read()).decode()
+        await process.wait()
+    assert told.count("entry.pay 7 pay did:key:z6Mk -5 LIND") == 1, "what comes twice is dealt with once"
+    assert told.count("not from the ledger") == 1
 
 
 def test_docs_show_every_call_of_the_client_in_a_snippet_that_runs() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from gesell import Client, Custodian
 from tests.running import Service
@@ -66,15 +67,15 @@ async def browser(url: str) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def page(browser: aiohttp.ClientSession) -> str:
+async def page(browser: aiohttp.ClientSession, *, status: int = 200) -> str:
     async with browser.get("/") as answer:
-        assert answer.status == 200
+        assert answer.status == status
         return await answer.text()
 
 
-async def send(browser: aiohttp.ClientSession, **form: str) -> str:
+async def send(browser: aiohttp.ClientSession, *, status: int = 200, **form: str) -> str:
     async with browser.post("/", data=form) as answer:
-        assert answer.status == 200
+        assert answer.status == status
         return await answer.text()
 
 
@@ -96,7 +97,9 @@ def test_the_readme_gives_the_commands_that_stand_at_the_head_of_the_tip_jar() -
 
 async def test_two_users_of_the_tip_jar_tip_each_other_and_the_ledger_says_so(service: Service, folder: Path) -> None:
     async with tipjar(folder, service.url) as url, browser(url) as adas, browser(url) as bobs, browser(url) as nobodys:
-        assert "ada, you have 1 TIP" in await send(adas, join="Ada")
+        alone = await send(adas, join="Ada")
+        assert "ada, you have 1 TIP" in alone
+        assert "Nobody else is here yet; open this page in a second browser." in alone
         bobs_page = await send(bobs, join="bob")
         assert "bob, you have 1 TIP" in bobs_page
         assert names(bobs_page) == ["ada"]
@@ -106,8 +109,9 @@ async def test_two_users_of_the_tip_jar_tip_each_other_and_the_ledger_says_so(se
         assert "ada, you have 1.05 TIP" in adas_page
         assert "bob tipped you 0.05 TIP: &lt;script&gt;alert(1)&lt;/script&gt; &amp; “bread”" in adas_page
         assert "<script" not in adas_page
-        assert "too little for this tip" in await send(bobs, to="ada", amount="5", thanks="")
-        assert "That name is taken" in await send(nobodys, join="ada")
+        assert "0.95 TIP to spend after melt" in await send(bobs, status=400, to="ada", amount="5", thanks="")
+        assert "Nobody else" not in await page(bobs)
+        assert "That did not work: already-member" in await send(nobodys, status=400, join="ada")
         assert names(await page(nobodys)) == []
 
     custodian = Custodian.load(folder / "tipjar.key")
@@ -123,19 +127,81 @@ async def test_two_users_of_the_tip_jar_tip_each_other_and_the_ledger_says_so(se
 
 
 @pytest.mark.parametrize(
-    ("form", "says"),
+    "form",
     [
-        ({"join": "<b>"}, "That did not work"),
-        ({"join": ""}, "That did not work"),
-        ({"to": "ada", "amount": "0.05", "thanks": ""}, "That did not work"),  # by nobody
-        ({"to": "ada"}, "That did not work"),
-        ({}, "That did not work"),
+        {"join": "<b>"},
+        {"join": ""},
+        {"to": "ada", "amount": "0.05", "thanks": ""},  # by nobody
+        {"to": "ada"},
+        {"amount": "0.05"},
+        {},
     ],
 )
-async def test_the_tip_jar_stays_polite(form: dict[str, str], says: str, service: Service, folder: Path) -> None:
+async def test_the_tip_jar_stays_polite(form: dict[str, str], service: Service, folder: Path) -> None:
     async with tipjar(folder, service.url) as url, browser(url) as nobodys:
-        assert says in await send(nobodys, **form)
-        assert "a name, like ada" in await page(nobodys)
+        said = await send(nobodys, status=400, **form)
+        assert re.search(r"That did not work: .*[a-z]{3} ", said)
+        assert "<b>" not in said
+        joining = await page(nobodys)
+        assert joining.count("<label") == joining.count("<input") == 1
+
+
+async def test_without_a_ledger_the_tip_jar_says_so_and_goes_on_later(folder: Path) -> None:
+    service = Service(folder, "--min-tick-seconds", "1")
+    try:
+        async with tipjar(folder, service.start().url) as url, browser(url) as adas, browser(url) as bobs:
+            await send(adas, join="ada")
+            await send(bobs, join="bob")
+            await asyncio.to_thread(service.stop)
+            assert "does not answer" in await page(adas, status=503)
+            assert "does not answer" in await send(adas, status=503, to="bob", amount="0.05", thanks="")
+            await asyncio.to_thread(service.start)
+            assert "ada, you have 1 TIP" in await page(adas)
+    finally:
+        service.end()
+
+
+@asynccontextmanager
+async def swallower(url: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A line to the service on which, once the event is set, statements arrive and their answers do not."""
+    swallow = asyncio.Event()
+
+    async def forward(request: web.Request) -> web.Response:
+        headers = {name: request.headers[name] for name in ("Accept", "Content-Type") if name in request.headers}
+        sent = session.request(request.method, url + request.path_qs, data=await request.read(), headers=headers)
+        async with sent as answer:
+            body = await answer.read()
+            if swallow.is_set() and request.method == "POST":
+                assert request.transport is not None
+                request.transport.abort()
+            return web.Response(body=body, status=answer.status, content_type=answer.content_type)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", forward)
+    runner = web.AppRunner(app)
+    async with aiohttp.ClientSession() as session:
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}", swallow
+        finally:
+            await runner.cleanup()
+
+
+async def test_a_tip_that_may_have_arrived_is_not_told_as_one_that_did_not(service: Service, folder: Path) -> None:
+    async with (
+        swallower(service.url) as (line, swallow),
+        tipjar(folder, line) as url,
+        browser(url) as adas,
+        browser(url) as bobs,
+    ):
+        await send(adas, join="ada")
+        await send(bobs, join="bob")
+        swallow.set()
+        said = await send(bobs, status=503, to="ada", amount="0.05", thanks="")
+        assert "We don't know yet whether your tip arrived; please don't tip again." in said
+        assert "did not work" not in said
+        assert "bob, you have 0.95 TIP" in await page(bobs), "it had arrived, and once, however often it was sent"
 
 
 async def test_the_tip_jar_knows_its_users_again_after_a_restart(service: Service, folder: Path) -> None:

@@ -19,6 +19,7 @@ from openapi_spec_validator import validate
 
 from gesell_ledger.api.document import describe
 from gesell_ledger.api.routes import ROUTES
+from gesell_ledger.api.webhooks import MESSAGES
 from gesell_protocol.refusals import CODES
 from gesell_protocol.statements import LEDGER_TYPES, TYPES
 from tests.e2e.test_prepare import BOB, DOCS_COMMONS, DOCS_STATEMENT, World, doc_examples
@@ -57,7 +58,15 @@ def test_document_is_valid(document: Any) -> None:
 def test_document_is_the_table_of_routes(document: Any) -> None:
     described = {(method, path) for path, item in document["paths"].items() for method in item}
     assert described == {(route.method.lower(), route.path) for route in ROUTES}
-    assert document == json.loads(json.dumps(describe(ROUTES)))
+    assert document == json.loads(json.dumps(describe(ROUTES, MESSAGES)))
+
+
+def test_document_says_what_endpoints_are_sent(document: Any) -> None:
+    (delivery,) = [item["post"] for item in document["webhooks"].values()]
+    assert [one["name"] for one in delivery["parameters"]] == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+    schema = delivery["requestBody"]["content"]["application/json"]["schema"]
+    message = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    assert set(message["required"]) == {"type", "timestamp", "data"}
 
 
 def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(document: Any) -> None:

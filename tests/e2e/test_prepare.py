@@ -346,6 +346,13 @@ def test_melt_of_others_is_not_told_to_who_may_not_see_their_accounts(fast_servi
     assert melted == {"members": {bob, eve, "pool"}, "parties": {bob, "pool"}}
 
 
+@pytest.mark.parametrize("memo", [":)", " : x", ":", '":', '\\":', '","by":"', " :", "\n:", "{}:[]"])
+def test_memo_may_look_like_a_members_name(worlds: dict[str, World], memo: str) -> None:
+    world = worlds["open"]
+    status, said = world.prepare({**PAY, "memo": memo})
+    assert (status, said["memo"]["text"]) == (200, memo), said
+
+
 # ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _BOB = did_of(BOB.public_key)
@@ -359,6 +366,7 @@ BAD: dict[str, Any] = {
     "a field of another type": {**PAY, "to": _BOB},
     "a member twice": b'{"type":"leave","commons":"%s","by":"bob","by":"bob"}',
     "a member twice, one escaped": rb'{"type":"leave","commons":"%s","by":"bob","b\u0079":"bob"}',
+    "a member twice beside a memo like one": b'{"type":"leave","commons":"%s","by":"bob","by":"bob","memo":":)"}',
     "a member twice, deep inside": json.dumps(_FOUND).replace('"scale": 2', '"scale": 2, "scale": 2').encode(),
     "an amount as a number": {**PAY, "legs": [[_BOB, 1]]},
     "an amount with a line's end": {**PAY, "legs": [[_BOB, "1\n"]]},

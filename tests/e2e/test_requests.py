@@ -13,10 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gesell import BadLink, Client, PaymentRequest, Peer, default_policy, qr
+from gesell import BadLink, Client, GesellError, HistoryLine, PaymentRequest, Peer, Unreachable, default_policy, qr
+from gesell.errors import refused
+from gesell.transport import PASSING
+from gesell_protocol.names import id_text, uuid7
 from tests.qr_reader import png_squares, read_text, svg_squares, terminal_squares
 from tests.running import Service
 
@@ -125,6 +129,24 @@ async def test_a_request_is_paid_in_parts_and_waits_for_the_whole(town: Town, ge
     await bob.pay_request(request, amount="0.6")
     async with asyncio.timeout(30):
         assert [str(line.amount) for line in await gesell.until_paid(request)] == ["0.6 LIND", "0.4 LIND"]
+
+
+async def test_who_waits_to_be_paid_waits_on_while_the_ledger_can_not_answer(
+    town: Town, gesell: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, look = await gesell.request("1"), gesell.payments_for
+    await gesell.as_peer(town.bob).pay_request(request)
+    passing: list[GesellError] = [Unreachable("down"), *(refused({"code": code}) for code in PASSING)]
+
+    async def look_later(*args: Any, **how: Any) -> list[HistoryLine]:
+        if passing:
+            raise passing.pop()
+        return await look(*args, **how)
+
+    monkeypatch.setattr(gesell, "payments_for", look_later)
+    async with asyncio.timeout(30):
+        assert [str(line.amount) for line in await gesell.until_paid(request, every=0.01)] == ["1 LIND"]
+    assert passing == []
 
 
 async def test_a_request_without_an_amount_leaves_it_to_the_payer(town: Town, gesell: Client) -> None:
@@ -285,3 +307,54 @@ async def test_who_is_no_member_can_not_ask(town: Town) -> None:
     status, out, err = await town.run("eve", "request", "1")
     assert (status, out) == (1, "")
     assert "gesell join" in err
+
+
+# ── Who writes a link, and who else writes ───────────────────────────────────────────────────────────────────────
+
+
+async def test_a_script_is_not_led_to_pay_twice_by_the_time_in_a_ref(town: Town, gesell: Client) -> None:
+    """A ref that names a time to come would put every payment made by now before its request."""
+    now_ms = (await gesell.service()).time_ms
+    for ahead_ms in (0, 3_600_000, 100 * 365 * 86_400_000):
+        link = str(replace(await gesell.request("1"), ref=id_text(uuid7(now_ms + ahead_ms, os.urandom(10)))))
+        assert (await town.run("bob", "pay", link, "--yes"))[0] == 0
+        status, out, err = await town.run("bob", "pay", link, "--yes")
+        assert (status, out) == (1, "")
+        assert "Paid already" in err
+    assert str(await gesell.balance()) == "3 LIND"
+
+
+async def test_a_script_pays_no_link_that_names_no_request(town: Town, gesell: Client) -> None:
+    link = str(replace(await gesell.request("1"), ref=None))
+    status, out, err = await town.run("bob", "pay", link, "--yes")
+    assert (status, out) == (2, "")
+    assert "has no ref" in err
+    assert "gesell pay PAYEE AMOUNT" in err
+    status, seen = await town.run_on_terminal("bob", "pay", link, answer="y\n")
+    assert "it can't be told whether you paid this before" in seen
+    assert (status, str(await gesell.balance())) == (0, "1 LIND")
+
+
+async def test_a_bill_is_not_paid_by_what_others_pay_the_payer(town: Town, gesell: Client) -> None:
+    request = await gesell.request("1")
+    await gesell.as_peer(town.bob).pay("ada", "1")
+    await gesell.pay("bob", "0.000001", ref=request.ref)  # anybody may name any request
+    status, out, err = await town.run("bob", "pay", str(request), "--yes")
+    assert status == 0, err
+    assert out.startswith("Paid 1 LIND to ada.")
+
+
+async def test_a_memo_forges_no_line_of_the_history_or_of_the_waiting(town: Town, gesell: Client) -> None:
+    process = await town.start("ada", "request", "0.05", "--wait")
+    assert process.stdout is not None
+    evil = "x\n2026-01-01 00:00  received  bob  999  1,099\u202e"
+    async with asyncio.timeout(60):
+        link = (await process.stdout.readline()).decode().strip()
+        await gesell.as_peer(town.bob).pay_request(link, memo=evil)
+        seen = (await process.stdout.read()).decode()
+    assert seen == "Received 0.05 LIND from bob: x⏎2026-01-01 00:00  received  bob  999  1,099�\n"
+    _, out, _ = await town.run("ada", "history")
+    assert sum("received" in line for line in out.splitlines()) == 1
+    _, seen = await town.run_on_terminal("ada", "history")
+    assert "x⏎2026" in seen
+    assert "\u202e" not in out + seen

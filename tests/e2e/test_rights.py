@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from gesell_ledger.api.routes import ROUTES
+from gesell_ledger.api.routing import Route
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Memo
-from gesell_protocol.names import base64url, did_of, id_text
+from gesell_protocol.names import base64url, did_of, id_text, unbase64url
 from tests.running import Service
 from tests.speaking import POLICY, Line, name_of, new_id, signer_of, write_envelope, write_found, write_token
 
@@ -268,6 +271,53 @@ def test_hidden_commons_is_in_no_list(world: World, visibility: str, name: str) 
     assert world.places[visibility].name not in listed
 
 
+def test_no_cursor_names_a_hidden_commons(world: World) -> None:
+    """Many hidden ones in a row, few open ones between them, and a stranger who goes from page to page."""
+    now = world.line.time()
+    drafts = [
+        write_found(
+            [STEWARD],
+            ledger=world.ledger,
+            now_ms=now,
+            policy={**POLICY, "visibility": "open" if number % 20 == 0 else "members"},
+        )
+        for number in range(80)
+    ]
+    assert {result["status"] for result in world.line.post(drafts)} == {"accepted"}
+    opened = {name_of(draft).hex() for draft in drafts[::20]}
+    hidden = {name_of(draft) for draft in drafts} - {bytes.fromhex(name) for name in opened}
+    hidden |= {bytes.fromhex(world.places[visibility].name) for visibility in ("members", "parties")}
+    told, path = b"", "/v1/commons?limit=1"
+    listed: list[str] = []
+    while path:
+        link, items = _page(world, path)
+        listed += [item["commons"] for item in items]
+        told += link.encode()
+        path = link[1 : link.index(">")] if link else ""
+        if link:
+            told += unbase64url(parse_qs(urlsplit(path).query)["after"][0])
+    assert opened <= set(listed)
+    assert len(listed) == len(set(listed))
+    for name in hidden:
+        assert name.hex() not in listed
+        parts = [name[:size] for size in (4, 8, 16)]
+        assert not any(part in told or part.hex().encode() in told for part in parts)
+        assert not any(base64url(part).rstrip("=").encode()[:-1] in told for part in parts[1:])
+
+
+def _page(world: World, path: str) -> tuple[str, list[dict[str, str]]]:
+    """The header Link of a page, and its items."""
+    world.line._connection.request("GET", path)
+    response = world.line._connection.getresponse()
+    return response.getheader("Link", ""), json.loads(response.read())["items"]
+
+
+def test_place_of_a_hidden_commons_is_no_cursor(world: World) -> None:
+    for place in world.places.values():
+        status, answer = world.line.ask(f"/v1/commons?after={base64url(bytes.fromhex(place.name))}")
+        assert (status, answer["code"]) == (400, "malformed")
+
+
 def test_table_has_every_path_of_a_commons_that_is_read() -> None:
     """Live entries, webhooks and what else answers otherwise than with JSON have tables of their own."""
     named = {path.replace("/{me}", "/{m}").replace("/{bob}", "/{m}") for path in TABLE}
@@ -319,6 +369,7 @@ def bad_tokens(world: World) -> dict[str, str]:
         "claims that are no JSON": _resigned(good, part=1, text=b"{"),
         "another ledger": made(aud=did_of(BOB.public_key)),
         "no audience": made(aud=None),
+        "a list of audiences": made(aud=[did_of(ledger)]),
         "expired": made(iat=seconds - 100, exp=seconds - 1),
         "expired this second": made(iat=seconds - 100, exp=seconds - 30),
         "issued tomorrow": made(iat=seconds + 86_400, exp=seconds + 86_500),
@@ -350,10 +401,25 @@ def test_bad_token_is_refused_everywhere_alike(world: World) -> None:
     for what, token in bad_tokens(world).items():
         line = Line(world.url, token=token)
         for place in places:
-            for path in (f"/v1/commons/{place}", f"/v1/commons/{place}/entries"):
+            for path in (f"/v1/commons/{place}", f"/v1/commons/{place}/entries", "/v1", "/v1/", "/v1/commons"):
                 status, answer = line.ask(path)
                 assert (status, answer["code"]) == (401, "bad-token"), (what, place, answer)
         line.close()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_token_is_looked_at_first_on_every_path_of_the_protocol(world: World, route: Route) -> None:
+    """Before the path, the query and the body are: whatever is wrong with those."""
+    connection = world.line._connection
+    path = re.sub(r"\{.*?\}", "nothing", route.path)
+    connection.request(route.method, path + "?limit=nonsense", b"", {"Authorization": "Bearer rubbish"})
+    response = connection.getresponse()
+    answer = response.read()
+    if route.path.startswith("/v1"):
+        assert (response.status, json.loads(answer)["code"]) == (401, "bad-token")
+        assert response.getheader("WWW-Authenticate") == 'Bearer error="invalid_token"'
+    else:
+        assert response.status in (200, 404)
 
 
 @pytest.mark.parametrize("header", ["Basic YWRhOng=", "Bearer", "token", "", "Bearer a b"])

@@ -28,6 +28,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from bench.machine import descendants
 from gesell_ledger.storage.migrate import migrate
+from gesell_ledger.supervisor import SILENCE_BEATS
+from gesell_ledger.worker import BEAT_SECONDS
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import id_text
 from tests.own_postgres import OwnPostgres, own_postgres
@@ -383,6 +385,37 @@ def test_worker_that_is_told_to_end_is_replaced_and_its_clients_are_served(
         wait_until(lambda: samples(service)["gesell_worker_starts_total", ()] == 4)
 
 
+def test_worker_that_hangs_is_killed_and_followed(postgres: OwnPostgres, database: str, folder: Path) -> None:
+    with serving(folder, postgres.service_dsn(database)) as service:
+        before = workers_of(service)
+        os.kill(before[0], signal.SIGSTOP)
+        wait_until(lambda: before[0] not in workers_of(service) and len(workers_of(service)) == 2)
+        assert before[1] in workers_of(service)
+        wait_until(lambda: "worker_again" in service.read_log())
+        for _ in range(20):
+            with line_to(service) as line:
+                assert line.ask("/readyz")[0] == 200
+        assert service.read_log().count("worker_hangs") == 1
+        assert service.stop() == 0
+
+
+def test_time_in_which_the_whole_service_stood_still_is_no_silence(
+    postgres: OwnPostgres, database: str, folder: Path
+) -> None:
+    with serving(folder, postgres.service_dsn(database)) as service:
+        everybody = [pid_of(service), *workers_of(service)]
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(SILENCE_BEATS * BEAT_SECONDS + 3)
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+        with line_to(service) as line:
+            assert line.ask("/readyz")[0] == 200
+        time.sleep(3 * BEAT_SECONDS)
+        assert [pid_of(service), *workers_of(service)] == everybody
+        assert "worker_hangs" not in service.read_log()
+
+
 def test_workers_end_and_leave_the_port_when_their_supervisor_is_killed(
     postgres: OwnPostgres, database: str, folder: Path
 ) -> None:
@@ -411,7 +444,8 @@ def test_interrupt_of_the_whole_process_group_ends_the_service_well(
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(40) == 0
     assert not any(b"gesell_ledger.worker" in command_line(pid) for pid in below)
-    assert (folder / "log").read_text() == ""
+    (line,) = (folder / "log").read_text().splitlines()
+    assert "event=starting" in line, "it says what it runs on, and nothing of an orderly end"
 
 
 # ── Starting ─────────────────────────────────────────────────────────────────────────────────────────────────────

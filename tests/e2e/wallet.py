@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -30,20 +31,34 @@ class Wallet:
         if commons is not None:
             self._base["GESELL_COMMONS"] = commons
 
-    def of(self, key: str, **environment: str) -> Callable[..., Awaitable[Done]]:
-        """Commands with this key file: `await wallet.of("ada.key")("pay", "bob", "1")`."""
+    def of(self, key: str, *, typed: str | None = None, **environment: str) -> Callable[..., Awaitable[Done]]:
+        """Commands with this key file: `await wallet.of("ada.key")("pay", "bob", "1")`.
+
+        `typed` is what stands on a terminal that they read from; there is none else.
+        """
 
         async def command(*words: str) -> Done:
+            stdin, ours = (asyncio.subprocess.DEVNULL, None) if typed is None else _terminal(typed)
             kept = {name: value for name, value in os.environ.items() if not name.startswith(("GESELL_", "XDG_"))}
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gesell", *words,
                 cwd=self.folder,
                 env={**kept, **self._base, "GESELL_KEY": str(self.folder / key), **environment},
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             out, err = await process.communicate()
+            if ours is not None:
+                os.close(stdin)
+                os.close(ours)
             return Done(process.returncode or 0, out.decode(), err.decode())
 
         return command
+
+
+def _terminal(typed: str) -> tuple[int, int]:
+    """A terminal with something typed: the end that a command reads from, and ours."""
+    ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
+    return theirs, ours

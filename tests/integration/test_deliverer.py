@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 from asyncpg.pgproto.pgproto import UUID
 
+from gesell_ledger import deliverer as deliverer_module
+from gesell_ledger.api.problems import Refused
+from gesell_ledger.api.webhooks import _shown
 from gesell_ledger.clock import Clock
-from gesell_ledger.deliverer import Deliverer
+from gesell_ledger.deliverer import TURNS_EACH, TURNS_OF_PEER, Deliverer
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Receipted, Sequencer
 from gesell_ledger.storage.migrate import migrate
@@ -25,6 +30,8 @@ from gesell_ledger.storage.postgres import open_pool
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.rows import key_of
 from gesell_ledger.storage.webhooks import Claimed, Webhook, Webhooks, Wish
+from gesell_ledger.webhooks import addresses
+from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import uuid7
 from tests.own_postgres import OwnPostgres, own_postgres
@@ -77,15 +84,19 @@ class Village:
         fields = {"commons": self.name, "to": BOB.public_key, "amount": 1}
         return write_envelope("issue", ADA.public_key, [ADA], now_ms=self.clock.look(), **fields)
 
-    async def hook(self, url: str, *, slot: int = 0) -> bytes:
-        """A webhook of bob's; its id."""
-        wish = Wish(url=url, types=(), every_entry=False, after=None, key=BOB.public_key, asked_s=1)
+    async def hook(self, url: str, *, slot: int = 0, peer: Signer = BOB, after: int | None = None) -> bytes:
+        """A webhook, of bob's unless it is said whose; its id."""
+        wish = Wish(url=url, types=(), every_entry=False, after=None, key=peer.public_key, asked_s=1)
         name = uuid7(self.clock.look(), os.urandom(10))
+        seen = self.seq if after is None else after
         added = await self.webhooks.add(
-            self.name, BOB.public_key, wish, slot=slot, name=name, secret=bytes(32), seen=self.seq
+            self.name, peer.public_key, wish, slot=slot, name=name, secret=bytes(32), seen=seen
         )
         assert added
         return name
+
+    async def list_of(self, peer: Signer) -> list[Webhook]:
+        return await self.webhooks.list_of(self.name, peer.public_key)
 
     async def shown(self) -> Webhook:
         (hook,) = await self.webhooks.list_of(self.name, BOB.public_key)
@@ -100,12 +111,13 @@ class Village:
         rows = await self.pool.fetch("SELECT lease, lease_ms FROM webhook WHERE commons_id = $1", key_of(self.name))
         return [tuple(row) for row in rows]
 
+    def deliverer(self, *schedule: float) -> Deliverer:
+        return Deliverer(self.webhooks, Reader(self.pool), self.clock, Metrics(), to_private=True, schedule=schedule)
+
     @asynccontextmanager
     async def delivering(self, *schedule: float) -> AsyncIterator[Deliverer]:
         """A deliverer at work, with a schedule of its own."""
-        deliverer = Deliverer(
-            self.webhooks, Reader(self.pool), self.clock, Metrics(), to_private=True, schedule=schedule
-        )
+        deliverer = self.deliverer(*schedule)
         task = asyncio.create_task(deliverer.run())
         try:
             yield deliverer
@@ -207,37 +219,108 @@ async def test_two_who_deliver_do_not_deliver_the_same(village: Village) -> None
 
 
 async def test_endpoints_that_hang_leave_room_for_the_others(village: Village) -> None:
+    """Those of one peer for its neighbour, those of one commons for the commons beside it."""
     over = asyncio.Event()
 
     async def hang(_: Attempt) -> web.StreamResponse:
         await over.wait()
         return web.Response()
 
-    async with endpoint(hang) as hanging, endpoint() as end:
-        for slot in range(7):
+    beside = Village(village.pool)
+    await beside.say(beside.founding, beside.join(), beside.issue())
+    async with endpoint(hang) as hanging, endpoint() as neighbour, endpoint() as end:
+        for slot in range(8):
             await village.hook(f"{hanging.url}/{slot}", slot=slot)
         await village.say(village.issue())
         async with village.delivering():
-            await until(lambda: len(hanging.attempts) == 7)
-            await village.hook(end.url, slot=7)
+            await until(lambda: len(hanging.attempts) == TURNS_OF_PEER)
+            await village.hook(neighbour.url, peer=ADA)
+            # The other places of the commons: its neighbour is done with one of them before this one takes both.
             seq = await village.say(village.issue())
+            await until(lambda: neighbour.seqs == [seq])
+            for slot in range(1, 8):
+                await village.hook(f"{hanging.url}/{slot}", slot=slot, peer=ADA)
+            await village.say(village.issue())
+            await until(lambda: len(hanging.attempts) >= TURNS_EACH)
+            await beside.hook(end.url)
+            seq = await beside.say(beside.issue())
             await until(lambda: end.seqs == [seq])
-            # All seven were still waited for: their attempts take 15 seconds.
-            hooks = await village.webhooks.list_of(village.name, BOB.public_key)
-            assert [hook.failures for hook in hooks] == [0] * 8
-            assert len(hanging.attempts) == 7, "one at a time for each"
+            # All of them were still waited for: their attempts take 15 seconds.
+            hooks = [hook for peer in (ADA, BOB) for hook in await village.list_of(peer)]
+            assert [hook.failures for hook in hooks] == [0] * 16
+            assert len(hanging.attempts) == TURNS_EACH
         over.set()
+    await beside.sequencer.stop(seconds=5)
+
+
+async def test_what_has_no_room_here_is_no_failure_there(village: Village, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    asked: list[str] = []
+    really = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *more: Any, **fields: Any) -> Any:
+        if host == "localhost" or not str(host).endswith(".example"):
+            return really(host, *more, **fields)
+        asked.append(host)
+        over.wait()
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(addresses, "LOOKUPS_MAX", 1)
+    monkeypatch.setattr(deliverer_module, "POSTPONED_MS", 100)
+    async with endpoint() as end:
+        await village.hook("http://hangs.example/", slot=0)
+        await village.say(village.issue())
+        async with village.delivering(60.0):
+            await until(lambda: asked == ["hangs.example"])
+            await village.hook(end.url.replace("127.0.0.1", "localhost"), peer=ADA)
+            seq = await village.say(village.issue())
+            async with asyncio.timeout(60):
+                while not (await village.list_of(ADA))[0].next_ms:  # noqa: ASYNC110 (only the database can tell)
+                    await asyncio.sleep(0.05)
+            hook = (await village.list_of(ADA))[0]
+            assert (hook.state, hook.failures, hook.why, end.attempts) == ("live", 0, "", [])
+            over.set()
+            await until(lambda: end.seqs == [seq])
+        assert (await village.list_of(ADA))[0].failures == 0
+
+
+async def test_who_asks_in_the_second_in_which_another_ends_is_delivered(village: Village) -> None:
+    """The one that was deleted and the one that was asked for have all in common that a request can choose."""
+    async with endpoint() as end:
+        first = await village.hook("http://127.0.0.1:9/")
+        deliverer = village.deliverer()
+        await deliverer.round()
+        await deliverer.round()
+        assert deliverer._settled, "nothing waits"
+        assert await village.webhooks.delete(village.name, BOB.public_key, first, now_s=0)
+        await village.hook(end.url, slot=1, after=0)
+        async with deliverer._sender:
+            await deliverer.round()
+            await until(lambda: village.seq in end.seqs)
+
+
+async def test_who_deletes_a_webhook_while_it_is_made_is_told_that_it_is_over(village: Village) -> None:
+    kept = await village.hook("http://127.0.0.1:9/same")
+    gone = await village.hook("http://127.0.0.1:9/same", slot=1)
+    assert await village.webhooks.delete(village.name, BOB.public_key, gone, now_s=0)
+    found = await Reader(village.pool).load_commons(village.name)
+    assert found is not None
+    with pytest.raises(Refused) as refused:
+        await _shown(village.webhooks, found[0], BOB.public_key, gone, bytes(32))
+    assert refused.value.refusal.code == "expired"
+    assert (await _shown(village.webhooks, found[0], BOB.public_key, kept, bytes(32))).status == 201
 
 
 async def test_a_commons_that_rests_is_not_looked_into(village: Village) -> None:
     await village.hook("http://127.0.0.1:9/")
-    deliverer = Deliverer(village.webhooks, Reader(village.pool), village.clock, Metrics(), to_private=True)
+    deliverer = village.deliverer()
     asked: list[list[int]] = []
     ask = village.webhooks.list_pending
 
-    async def counted(keys: list[int], *, limit: int) -> object:
+    async def counted(keys: list[int], **limits: int) -> object:
         asked.append(keys)
-        return await ask(keys, limit=limit)
+        return await ask(keys, **limits)
 
     village.webhooks.list_pending = counted  # type: ignore[method-assign,assignment]
     for _ in range(3):

@@ -255,7 +255,7 @@ def test_a_listener_whose_rights_were_seen_before_another_policy_came_into_force
 
 
 def test_a_listener_holds_until_its_token_expires_or_it_is_ended() -> None:
-    bearer = Bearer(ADA.public_key, ADA.public_key, 0, 60, {})
+    bearer = Bearer(ADA.public_key, ADA.public_key, 0, 60)
     with_token, without = (Listener(who, EVERYTHING, seq=0, packed=False) for who in (bearer, None))
     assert [with_token.holds(now_ms) for now_ms in (0, 59_999, 60_000)] == [True, True, False]
     assert without.holds(10**15)

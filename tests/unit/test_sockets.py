@@ -45,6 +45,12 @@ def test_second_service_on_a_port_is_refused_before_it_does_anything(workers: in
             raise AssertionError("bound")
 
 
+@pytest.mark.parametrize("host", ["192.0.2.7", "nobody.invalid"])  # kept for documentation: no machine's own
+def test_an_address_that_is_not_this_machines_asks_for_another_host(host: str) -> None:
+    with pytest.raises(Fault, match=r"Say another --host\.$"), reserve(host, 0):
+        raise AssertionError("bound")
+
+
 @pytest.mark.parametrize("first", [1, 2])
 @pytest.mark.parametrize("second", [1, 2])
 def test_of_two_services_that_start_at_the_same_moment_one_is_refused(first: int, second: int) -> None:

@@ -27,13 +27,13 @@ def balance(who: str | None = None, *, at: str | None = None, options: Options =
     at
         An ISO date or time, past or to come: what the account held then, or will hold if nothing moves.
     """
-    run(_balance(who, at, options))
+    run(_balance(who, at, options), reads=True)
 
 
 async def _balance(who: str | None, at: str | None, options: Options) -> None:
     then_at = None if at is None else showing.parse_when(at)
     async with options.reader() as client:
-        who = who or options.own_did(client.commons_id)
+        who = who or (await options.me(client)).peer
         now = await client.balance(who)
         then = None if then_at is None else await client.balance(who, at=then_at)
         about = await client.founding()
@@ -88,12 +88,12 @@ def history(
     every
         All of them.
     """
-    run(_history(who, None if every else max(1, last), options))
+    run(_history(who, None if every else max(1, last), options), reads=True)
 
 
 async def _history(who: str | None, last: int | None, options: Options) -> None:
     async with options.reader() as client:
-        who = who or options.own_did(client.commons_id)
+        who = who or (await options.me(client)).peer
         lines: list[HistoryLine] = []
         async for line in client.history(who, newest_first=True):
             lines.append(line)

@@ -5,11 +5,16 @@ Owns `Amount`, the decimal face of grains. The arithmetic of parsing and printin
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Literal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from typing import Final, Literal
 
 from gesell_protocol.amounts import format_amount, parse_amount
+
+#: Alignment and width, as text has them.
+_COLUMNS: Final = re.compile(r"(?:.?[<>^])?(?:[1-9][0-9]*)?s?", re.DOTALL)
+_SHOWING: Final = Context(prec=40, rounding=ROUND_HALF_EVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,19 @@ class Amount:
 
     def __str__(self) -> str:
         return f"{self.text} {self.code}"
+
+    def __format__(self, spec: str) -> str:
+        """As text, with the currency, in so many columns (`f"{amount:>12}"`), or the number alone by an `f` format.
+
+        `f"{amount:.2f}"` is for showing only: it rounds as `Decimal` does, half to even. Other formats of numbers
+        raise `TypeError`: use `.decimal`.
+        """
+        if _COLUMNS.fullmatch(spec):
+            return format(str(self), spec)
+        if not spec.endswith("f"):
+            raise TypeError(f"an Amount has no format {spec!r}; its number has: format(amount.decimal, {spec!r})")
+        with localcontext(_SHOWING):
+            return format(self.decimal, spec)
 
     def __repr__(self) -> str:
         return f"Amount({str(self)!r})"

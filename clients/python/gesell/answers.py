@@ -15,9 +15,10 @@ from typing import Any, Final, TypeVar
 
 from gesell.amount import Amount
 from gesell.errors import UnexpectedAnswer
+from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import Envelope, Memo
 from gesell_protocol.log import Posting, leaf_of
-from gesell_protocol.names import RESERVED_HOLDERS, Holder, id_of, peer_of, unbase64url
+from gesell_protocol.names import RESERVED_HOLDERS, Holder, id_of, id_text, is_handle, peer_of, unbase64url
 from gesell_protocol.policy import Policy, read_policy
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Rejected
@@ -162,13 +163,21 @@ class HistoryLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An entry of the log. Its leaf was checked: it is the hash of exactly these values."""
+    """An entry of the log. Its leaf was checked: it is the hash of the envelope and postings at this place and time.
+
+    `memo` is the text that its author sealed, or None where there is none, it was erased or is not shown; `category`
+    and `ref` (the id of the statement or request that it answers) are those of a payment that names them. Postings
+    are in grains: `Amount(posting.amount, currency.code, currency.scale)` is one as money.
+    """
 
     seq: int
     at_ms: int
     type: str
     by: str
     id: str
+    category: str | None
+    ref: str | None
+    memo: str | None
     envelope: Envelope
     postings: tuple[Posting, ...]
     leaf: bytes
@@ -179,9 +188,10 @@ class Entry:
         return moment(self.at_ms)
 
     def __repr__(self) -> str:
-        return (
-            f"<Entry {self.seq} {self.type} by {self.by} at {self.at:%Y-%m-%d %H:%M:%S}, {len(self.postings)} postings>"
-        )
+        about = f" for {self.category}" if self.category else ""
+        memo = f" {self.memo!r}" if self.memo else ""
+        when = f"{self.at:%Y-%m-%d %H:%M:%S}"
+        return f"<Entry {self.seq} {self.type}{about} by {self.by} at {when}, {len(self.postings)} postings{memo}>"
 
 
 def moment(ms: int) -> datetime:
@@ -276,10 +286,13 @@ def read_member(fields: Mapping[str, Any], currency: Currency | None) -> Member:
     """Make a `Member` of one item of `…/members`; without the currency its credit limit stays untold."""
     peer = _text(fields, "peer")
     peer_of(peer)
+    handle = _text(fields, "handle")
+    if not is_handle(handle):
+        raise ValueError(f"{handle!r} is no handle")
     limit = _grains(fields["credit_limit"])
     return Member(
         peer=peer,
-        handle=_text(fields, "handle"),
+        handle=handle,
         status=_text(fields, "status"),
         joined_ms=_int(fields, "joined"),
         credit_limit=None if currency is None else Amount(limit, currency.code, currency.scale),
@@ -326,19 +339,25 @@ def read_history_line(fields: Mapping[str, Any], currency: Currency) -> HistoryL
 
 
 def read_entry(fields: Mapping[str, Any]) -> Entry:
-    """Make an `Entry` of one item of `…/entries`; `ValueError` if its leaf is not the hash of what it says."""
+    """Make an `Entry` of one item of `…/entries`; `ValueError` if it is not what its leaf and its seal bind."""
     memo = fields.get("memo")
     envelope = Envelope(
         unbase64url(_text(fields, "body")),
         tuple((peer_of(item["key"]), unbase64url(item["signature"])) for item in fields["signatures"]),
         None if memo is None else Memo(unbase64url(memo["salt"]), str(memo["text"])),
     )
+    said = _said(envelope)
+    category, ref = said.get("category"), said.get("ref")
     entry = Entry(
         seq=_int(fields, "seq"),
         at_ms=_int(fields, "at"),
-        type=_text(fields, "type"),
-        by=_text(fields, "by"),
-        id=_text(fields, "id"),
+        # From the body, which is signed and which the leaf binds; what stands beside it is the operator's word.
+        type=_text(said, "type"),
+        by=did_of(said["by"]),
+        id=id_text(said["id"]),
+        category=None if category is None else _text(said, "category"),
+        ref=None if ref is None else id_text(ref),
+        memo=None if envelope.memo is None else envelope.memo.text,
         envelope=envelope,
         postings=_postings(fields["postings"]),
         leaf=bytes.fromhex(fields["leaf"]),
@@ -353,6 +372,16 @@ def read_entry(fields: Mapping[str, Any]) -> Entry:
     if leaf != entry.leaf:
         raise ValueError(f"the leaf of entry {entry.seq} is not its hash")
     return entry
+
+
+def _said(envelope: Envelope) -> Mapping[str, Any]:
+    """The fields of a body, in which the seal of the memo beside it stands."""
+    said = unpack(envelope.body)
+    if not isinstance(said, dict):
+        raise ValueError("a body is a map")
+    if envelope.memo is not None and envelope.memo.seal() != said.get("memo"):
+        raise ValueError("the memo is not the one that was sealed")
+    return said
 
 
 def read_json_receipt(fields: Mapping[str, Any]) -> Receipt:

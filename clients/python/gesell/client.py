@@ -6,11 +6,11 @@ known `clock`'s, what reads look like `reads`'.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from gesell import webhooks as hooks
 from gesell.amount import Amount, AmountLike, grains_of
 from gesell.answers import understood
 from gesell.delivery import Parcel, deliver, parcel, requests_of
-from gesell.errors import Expired, OutcomeUnknown, Refused, TooEarly
+from gesell.errors import BadToken, Expired, OutcomeUnknown, Refused, TooEarly
 from gesell.joint import cosign, not_sent
 from gesell.payto import BadLink, PaymentRequest
 from gesell.peer import Peer, PeerLike
@@ -86,6 +86,9 @@ class Client(Reads):
         patience: float = 60.0,
         _link: Link | None = None,
     ) -> None:
+        if peer is not None and not isinstance(peer, Peer):
+            path = peer if isinstance(peer, (str, os.PathLike)) else "ada.key"
+            raise TypeError(f'peer is a Peer: Peer.load("{path}")')
         speaker = by if by is not None else peer
         link = _link or Link(url, timeout=timeout, patience=patience)
         super().__init__(link, commons=commons, peer=peer, by=speaker)
@@ -106,13 +109,13 @@ class Client(Reads):
 
     @property
     def unsettled(self) -> tuple[OutcomeUnknown, ...]:
-        """What cancelled calls left without an answer: each carries the envelope to send again.
+        """What cancelled calls have sent without telling what became of it: each carries the envelope to send again.
 
         All views of one connection share it; what is submitted again and settled leaves it.
 
             await gesell.submit([error.envelope for error in gesell.unsettled])
         """
-        return self._link.unsettled
+        return self._link.unsettled.told()
 
     def as_peer(self, peer: Peer, *, by: PeerLike | None = None) -> Client:
         """The same connection spoken for by another peer: `await gesell.as_peer(bob).pay("ada", "1")`.
@@ -343,7 +346,7 @@ class Client(Reads):
         if after is not None:
             asked["after"] = after
         claims = {"commons": self._commons_bytes().hex(), "webhook": asked}
-        return await hooks.add(self._link.transport, self._path("/webhooks"), lambda: self._sign_request(claims))
+        return await hooks.add(self._link.transport, self._path("/webhooks"), partial(self._sign_request, claims))
 
     async def webhooks(self) -> list[Webhook]:
         """This peer's webhooks and how they fare: `for hook in await gesell.webhooks(): print(hook.why)`."""
@@ -354,13 +357,19 @@ class Client(Reads):
     async def delete_webhook(self, webhook: Webhook | str) -> None:
         """End a webhook, named by itself or its id: `await gesell.delete_webhook(hook)`. Raises `NotFound`."""
         name = webhook.id if isinstance(webhook, Webhook) else id_text(id_of(webhook))
-        await hooks.delete(self._link.transport, self._path(f"/webhooks/{name}"), token=await self._token())
+        path = self._path(f"/webhooks/{name}")
+        try:
+            await hooks.delete(self._link.transport, path, token=await self._token())
+        except BadToken:
+            await hooks.delete(self._link.transport, path, token=await self._token(renew=True))
 
-    async def _sign_request(self, claims: Mapping[str, object]) -> str:
-        """A request that is signed as a whole: a token with more claims, good for this use."""
+    async def _sign_request(self, claims: Mapping[str, object], *, again: bool) -> str:
+        """A request that is signed as a whole: a token with more claims; `again` by a fresh clock."""
         if self._peer is None:
             raise ValueError("this client has no peer to sign with: Client(url, peer=…)")
-        ledger = self._link.ledger or (await self.service()).ledger
+        if again:
+            self._link.clock.forget()
+        ledger = await self._ledger()
         by, issued_s = await self.key_of(self._speaker()), await self._now_ms() // 1000
         life_s = min(self._link.clock.lifetime_ms(), TOKEN_MAX_MS) // 1000
         return write_token(
@@ -465,17 +474,10 @@ class Client(Reads):
             if not isinstance(statement, Found):
                 await self._founded_if_shown(statement.commons)
         parcels = [parcel(envelope, statement.id) for envelope, statement in read]
-        try:
+        with self._link.unsettled.sending(parcels):
             for request in requests_of(parcels):
                 await deliver(self._link.transport, request, patience=self._link.patience)
-        except asyncio.CancelledError:
-            why = "sending was interrupted before there was an answer"
-            open_ = [item for item in parcels if item.status == "open"]
-            self._link.unsettled += tuple(OutcomeUnknown(item.envelope, item.id, why=why) for item in open_)
-            raise
-        settled = {item.id for item in parcels if not isinstance(item.error, OutcomeUnknown)}
-        self._link.unsettled = tuple(error for error in self._link.unsettled if id_of(error.id) not in settled)
-        return [self._result(item, statement) for item, (_, statement) in zip(parcels, read, strict=True)]
+            return [self._result(item, statement) for item, (_, statement) in zip(parcels, read, strict=True)]
 
     # ── Within ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -533,6 +535,8 @@ class Client(Reads):
                     wire[name] = statement_bytes(value)
                 case "policy":
                     wire[name] = value.fields() if isinstance(value, Policy) else value
+                case "memo" if value is None or value == "":
+                    pass  # an empty field of a form is no memo
                 case "memo":
                     memo = Memo(os.urandom(SALT_BYTES), value)
                     wire[name] = memo.seal()

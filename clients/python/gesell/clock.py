@@ -41,12 +41,17 @@ class LedgerClock:
         self._sampled_at = float("-inf")
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is a sample, and it is not doubtful: without one there is no time to tell."""
+        return self._sampled_at != float("-inf")
+
+    @property
     def is_stale(self) -> bool:
         """Whether the ledger's time has to be read (again)."""
         return self._monotonic() - self._sampled_at > SAMPLE_MAX_AGE_SECONDS
 
     def now_ms(self) -> int:
-        """The ledger's time in ms, estimated from below; meaningful only after a sample."""
+        """The ledger's time in ms, estimated from below; only while it `is_known`."""
         passed = max(0.0, self._monotonic() - self._sampled_at)
         return self._sampled_ms + int(passed * 1000 * self.speed)
 

@@ -12,14 +12,16 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from gesell import showing
+from gesell.advice import NOTHING_SENT
 from gesell.answers import Commons
 from gesell.client import Client, default_policy
 from gesell.joint_commands import ALONE, Together, speak
-from gesell.options import DEFAULTS, MemoOption, Mistake, Options, load_key, load_keys, run
+from gesell.options import DEFAULTS, MemoOption, Mistake, Options, fail, load_key, load_keys, run, waiting_told
 from gesell.policy_file import policy_of
 from gesell.showing import say, show_json
 from gesell.wording import melt_rate
 from gesell_protocol.amounts import format_amount
+from gesell_protocol.names import is_handle
 from gesell_protocol.policy import Policy
 
 
@@ -86,12 +88,16 @@ def join(handle: str, *, memo: MemoOption = None, options: Options = DEFAULTS) -
     memo
         Something about yourself for the others.
     """
+    if not is_handle(handle):
+        rule = "2 to 31 of a-z, 0-9, _ and -, beginning with a letter, and not pool, issuer or escrow"
+        fail(f"{handle!r} can't be a handle: {rule}.", NOTHING_SENT, status=2)
     run(_join(handle, memo, options))
 
 
 async def _join(handle: str, memo: str | None, options: Options) -> None:
     async with options.signer() as client:
-        receipt = await client.join(handle, memo=memo)
+        with waiting_told():
+            receipt = await client.join(handle, memo=memo)
         member = await client.member()
     if options.json:
         show_json(showing.receipt_json(receipt, scale=0))  # a joining has no postings, and so no amounts
@@ -137,13 +143,13 @@ async def _who_waits(client: Client, handle: str) -> str:
 
 
 def members(*, options: Options = DEFAULTS) -> None:
-    """List the members, pending ones too."""
-    run(_members(options))
+    """List the members by handle, pending ones too."""
+    run(_members(options), reads=True)
 
 
 async def _members(options: Options) -> None:
     async with options.reader() as client:
-        everybody = [member async for member in client.members()]
+        everybody = sorted([member async for member in client.members()], key=lambda member: member.handle)
     if options.json:
         show_json(
             [
@@ -170,7 +176,7 @@ def commons(which: str | None = None, *, options: Options = DEFAULTS) -> None:
     which
         The commons' hex digits, or as many as tell it apart.
     """
-    run(_commons(which or options.commons, options))
+    run(_commons(which or options.commons, options), reads=True)
 
 
 async def _commons(which: str | None, options: Options) -> None:

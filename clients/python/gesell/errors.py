@@ -251,6 +251,9 @@ class InsufficientFunds(Refused):
             return super().__str__()
         return f"There is not enough: {self.available} to spend after melt, and this takes {self.needed}."
 
+    def __repr__(self) -> str:
+        return f"InsufficientFunds({str(self)!r})"
+
 
 class LimitExceeded(Refused):
     """It would pass a limit: `limit`, in grains or a count as the detail says, where the ledger named it."""

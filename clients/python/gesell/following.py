@@ -17,7 +17,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from yarl import URL
 
 from gesell.answers import Entry, read_entry, understood
 from gesell.errors import BadToken, GesellError, Refused, UnexpectedAnswer, Unreachable
-from gesell.transport import PASSING, Answer, NoAnswer, NotSent, Transport, backoff, failure_of
+from gesell.transport import Answer, NoAnswer, NotSent, Transport, backoff, failure_of, passes
 
 STREAM_TYPE: Final = "text/event-stream"
 SILENCE_SECONDS: Final = 45.0
@@ -52,6 +52,7 @@ class Events:
     """
 
     def __init__(self) -> None:
+        #: The line that has not ended yet.
         self._rest = bytearray()
         self._name, self._data, self._id = "", list[str](), ""
         self._held = 0
@@ -60,15 +61,16 @@ class Events:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that these bytes complete; raises `UnexpectedAnswer` for one that is too long or no UTF-8."""
-        self._rest += chunk
-        *lines, rest = self._rest.split(b"\n")
-        self._rest = bytearray(rest)
-        for line in lines:
+        # Only what is new is searched, so that a long line in many pieces is not searched over and over.
+        end, *beginnings = chunk.split(b"\n")
+        self._rest += end
+        for beginning in beginnings:
+            line, self._rest = bytes(self._rest), bytearray(beginning)
             self._check_size(len(line))
-            event = self._take(bytes(line).removesuffix(b"\r"))
+            event = self._take(line.removesuffix(b"\r"))
             if event is not None:
                 yield event
-        self._check_size(len(rest))
+        self._check_size(len(self._rest))
 
     def _check_size(self, unread: int) -> None:
         if self._held + unread > EVENT_MAX_BYTES:
@@ -99,8 +101,9 @@ class Events:
 
 
 class Follower:
-    """Follows the entries at `url` from the one after `after` on.
+    """Follows the entries at `url`.
 
+    `begin` tells after which one, or None for the last one there is, which the ledger knows.
     `token` makes the token to read with, anew if asked to; `sees_all` tells whether the reader sees every entry.
     `patience` is how many seconds the first connection may take to stand; later ones are tried for as long as it takes.
     """
@@ -110,14 +113,16 @@ class Follower:
         transport: Transport,
         url: URL,
         *,
-        after: int,
+        begin: Callable[[], Awaitable[int | None]],
         token: Callable[[bool], Awaitable[str | None]],
         sees_all: Callable[[], Awaitable[bool]],
         patience: float,
     ) -> None:
         self._transport = transport
         self._url = url
-        self._last = after
+        self._begin = begin
+        self._begun = False
+        self._last: int | None = None
         self._token = token
         self._sees_all = sees_all
         self._deadline: float | None = time.monotonic() + patience
@@ -149,10 +154,14 @@ class Follower:
 
     async def _listen(self) -> AsyncGenerator[Entry, None]:
         """The entries of one connection that were not heard before."""
-        token = await self._token(self._renew)
+        with _passing_told():
+            if not self._begun:
+                self._last, self._begun = await self._begin(), True
+            token = await self._token(self._renew)
         # A proxy that compresses would hold events back until there are more of them.
-        headers = {"Last-Event-ID": str(self._last), "Cache-Control": "no-store", "Accept-Encoding": "identity"}
-        url = self._url.update_query(after=str(self._last))
+        url, headers = self._url, {"Cache-Control": "no-store", "Accept-Encoding": "identity"}
+        if self._last is not None:
+            url, headers = url.update_query(after=str(self._last)), {**headers, "Last-Event-ID": str(self._last)}
         async with self._transport.stream(
             url, accept=STREAM_TYPE, headers=headers, token=token, silence=SILENCE_SECONDS
         ) as stream:
@@ -164,12 +173,16 @@ class Follower:
             async for chunk in stream:
                 for event in self._events.feed(chunk):
                     entry = _entry_of(event)
-                    if entry is None or entry.seq <= self._last:
+                    last = self._last
+                    if entry is None or (last is not None and entry.seq <= last):
                         continue
-                    if entry.seq > self._last + 1 and not gaps_are_fine:
-                        await self._check_gap(entry.seq)
+                    if last is not None and entry.seq > last + 1 and not gaps_are_fine:
+                        await self._check_gap(last, entry.seq)
                         gaps_are_fine = True
                     yield entry
+                if self._events.retry_seconds > 0:
+                    # The ledger says itself how soon to come back, also where there was nothing to hear.
+                    self._pauses = backoff()
 
     def _told(self, answer: Answer) -> Exception:
         """What to raise for an answer that is no stream."""
@@ -180,13 +193,15 @@ class Follower:
             self._bad_tokens += 1
             self._renew = True
             return _Passing(error, wait=0.0) if self._bad_tokens < TRIES else error
-        if answer.status >= 500 or (isinstance(error, Refused) and error.code in PASSING):
-            return _Passing(error, wait=answer.retry_after)
+        if answer.status >= 500 or passes(error):
+            return _Passing(error, wait=min(answer.retry_after, RETRY_MAX_SECONDS))
         return error
 
-    async def _check_gap(self, seq: int) -> None:
-        if await self._sees_all():
-            error = UnexpectedAnswer(f"the ledger leaves out entries {self._last + 1} to {seq - 1}")
+    async def _check_gap(self, last: int, seq: int) -> None:
+        with _passing_told():
+            left_out = await self._sees_all()
+        if left_out:
+            error = UnexpectedAnswer(f"the ledger leaves out entries {last + 1} to {seq - 1}")
             self._gaps += 1
             raise _Passing(error, wait=0.0) if self._gaps < TRIES else error
 
@@ -197,6 +212,17 @@ class _Passing(Exception):
     def __init__(self, error: GesellError, *, wait: float) -> None:
         super().__init__(str(error))
         self.wait = wait
+
+
+@contextmanager
+def _passing_told() -> Iterator[None]:
+    """Tell a failure that passes by itself, of a read beside the stream, from others."""
+    try:
+        yield
+    except (Unreachable, Refused) as error:
+        if not passes(error):
+            raise
+        raise _Passing(error, wait=0.0) from None
 
 
 def _entry_of(event: Event) -> Entry | None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from gesell.errors import Refused, StatementFileError, refused
 from gesell.peer import Peer
@@ -25,6 +26,8 @@ from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Statement, read_statement
 
 FILE_MAX_BYTES: Final = 64 * 1024
+#: How the detail of a refusal ends that was given here, before anything was sent.
+NOT_SENT: Final = " (nothing was sent)"
 
 
 def cosign(envelope: Envelope, peer: Peer, *, now_ms: int) -> Envelope:
@@ -55,27 +58,86 @@ def check(envelope: Envelope) -> Statement:
 
 def not_sent(error: Rejected) -> Refused:
     """The refusal that any ledger would answer, given here before anything is sent."""
-    return refused({"code": error.refusal.code, "detail": f"{error.refusal.detail} (nothing was sent)"})
+    return refused({"code": error.refusal.code, "detail": error.refusal.detail + NOT_SENT})
 
 
-def save_statement(envelope: Envelope, path: str | os.PathLike[str]) -> None:
-    """Write an envelope to a statement file, in place of what was there: `save_statement(draft, "issue.json")`.
+def save_statement(envelope: Envelope, path: str | os.PathLike[str]) -> Envelope:
+    """Write an envelope to a new statement file, or add its signatures to those in the file of the same statement.
 
-    The file is replaced whole or not at all. Raises `StatementFileError`.
+    Returns what the file holds now: `save_statement(draft, "issue.json")`. Never touches a file that holds anything
+    else. The file is made or replaced whole or not at all, and what others add to it meanwhile stays in it (on one
+    machine). Raises `StatementFileError`, or `Malformed` if there are more signatures than one statement may have.
     """
     target = Path(path)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            temporary = file.name
-            json.dump(_fields_of(envelope), file, indent=1, ensure_ascii=False)
-            file.write("\n")
-        os.replace(temporary, target)
+        with _alone_in(target.parent):
+            if os.path.lexists(target):
+                envelope = _joined(envelope, load_statement(target), target)
+                _replace(envelope, target)
+            else:
+                _make(envelope, target)
     except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
         raise StatementFileError(f"{path} can't be written: {error.strerror}") from None
+    return envelope
+
+
+def _joined(envelope: Envelope, there: Envelope, path: Path) -> Envelope:
+    """The signatures of both; `StatementFileError` if the file's statement is another."""
+    if there.body != envelope.body:
+        raise StatementFileError(f"{path} holds another statement; nothing was written")
+    signatures = {**dict(there.signatures), **dict(envelope.signatures)}
+    joined = Envelope(envelope.body, tuple(sorted(signatures.items())), envelope.memo or there.memo)
+    check(joined)
+    return joined
+
+
+def _make(envelope: Envelope, target: Path) -> None:
+    # O_EXCL: whatever may have come there since we looked stays as it is.
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            _write(envelope, file)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(target)
+        raise
+
+
+def _replace(envelope: Envelope, target: Path) -> None:
+    descriptor, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            _write(envelope, file)
+        os.replace(beside, target)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _write(envelope: Envelope, file: IO[str]) -> None:
+    json.dump(_fields_of(envelope), file, indent=1, ensure_ascii=False)
+    file.write("\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other writers of statement files in this folder waiting, on systems and file systems that can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folder
+        yield
+        return
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def load_statement(path: str | os.PathLike[str]) -> Envelope:

@@ -22,9 +22,18 @@ from gesell.client import Client
 from gesell.errors import Refused
 from gesell.joint import check, load_statement, save_statement
 from gesell.key_notes import write_note
-from gesell.options import DEFAULTS, Mistake, Options, interruptions_kept, is_shown, load_keys, run
-from gesell.peer import Peer
-from gesell.showing import say, show_json
+from gesell.options import (
+    DEFAULTS,
+    Mistake,
+    Options,
+    did_in,
+    interruptions_kept,
+    is_shown,
+    load_keys,
+    run,
+    waiting_told,
+)
+from gesell.showing import is_agreed, say, say_lines, show_json, tell
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import did_of, peer_of
 from gesell_protocol.receipts import Receipt
@@ -63,7 +72,8 @@ async def speak(
         envelope = await client.sign(given, signers=signers, lasts=_duration(together.lasts))
         await _keep_draft(client, envelope, together.draft, as_json=options.json)
         return None
-    [result] = await client.submit([await client.sign(given, signers=signers)])
+    with waiting_told():
+        [result] = await client.submit([await client.sign(given, signers=signers)])
     receipt = result.receipt_or_raise()
     currency = await client.as_commons(receipt.commons).currency()
     showing.show_receipt(receipt, sentence, currency=currency, as_json=options.json)
@@ -81,11 +91,11 @@ def _duration(text: str) -> timedelta:
 
 
 async def _keep_draft(client: Client, envelope: Envelope, path: Path, *, as_json: bool) -> None:
-    save_statement(envelope, path)
+    save_statement(envelope, path)  # refused where a file is: it may be a key, or what others have signed
     if as_json:
         show_json({"file": str(path), "signed_by": [did_of(key) for key in envelope.signers]})
         return
-    say(await client.describe(envelope))
+    say_lines(await client.describe(envelope))
     say(f"Nothing was sent. It is in {path}; the others sign with: gesell cosign {path}")
     say(f"and when enough have, anyone sends it: gesell send {path}")
 
@@ -107,14 +117,14 @@ async def _cosign(file: Path, yes: bool, options: Options) -> None:
     envelope = load_statement(file)
     statement = check(envelope)
     async with replace(options, commons=statement.commons.hex()).signer() as client:
-        if not options.json:
-            say(await client.describe(envelope))
         if not yes:
-            _ask()
+            _ask(await client.describe(envelope))
+        elif not options.json:
+            say_lines(await client.describe(envelope))
         envelope = await client.cosign(envelope)
         needed = await _needed(client, statement)
-    save_statement(envelope, file)
-    if isinstance(statement, Keys) and peer_of(Peer.did_in(options.key_path)) in statement.add:
+    envelope = save_statement(envelope, file)  # with the signatures that others added meanwhile
+    if isinstance(statement, Keys) and peer_of(did_in(options.key_path)) in statement.add:
         write_note(options.key_path, commons=statement.commons.hex(), by=did_of(statement.by))
     if options.json:
         show_json({"file": str(file), "signed_by": [did_of(key) for key in envelope.signers], "needed": needed})
@@ -123,10 +133,12 @@ async def _cosign(file: Path, yes: bool, options: Options) -> None:
     say(f"Signed: {len(envelope.signers)} have now{enough}. To send it: gesell send {file}", strong=True)
 
 
-def _ask() -> None:
+def _ask(said: str) -> None:
+    """Show what the statement says and ask for a yes, on stderr: what is signed is seen, whatever stdout is for."""
+    tell(*said.split("\n"))
     if not sys.stdin.isatty():
         raise Mistake("No terminal to ask on: read what it says, and say --yes.")
-    if input("Sign this? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not is_agreed("Sign this?"):
         raise Mistake("Not signed; the file is as it was.", status=1)
 
 
@@ -159,7 +171,7 @@ async def send_envelope(envelope: Envelope, options: Options) -> None:
     """Send an envelope that was signed before, and say what became of it."""
     statement = check(envelope)
     async with _about(statement, options) as client:
-        with interruptions_kept(client):
+        with interruptions_kept(client), waiting_told():
             [result] = await client.submit([envelope])
         receipt = result.receipt_or_raise()
         word = "It had been applied" if result.status == "replayed" else "It is applied now"

@@ -6,22 +6,23 @@ ledger; the others make a statement, by which the peer stays who it is and other
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from cyclopts import Parameter
 
-from gesell import errors
+from gesell import errors, key_swap
 from gesell.client import Client
 from gesell.joint_commands import ALONE, Together, speak
-from gesell.key_notes import note_path, write_note
-from gesell.options import DEFAULTS, Mistake, Options, default_key_path, failures_told, load_key, run
+from gesell.key_notes import note_path, read_note, sync_folder, write_note
+from gesell.options import DEFAULTS, Mistake, Options, default_key_path, did_in, failures_told, load_key, run
 from gesell.peer import Peer
 from gesell.showing import say, show_json
 from gesell_protocol.names import did_of
@@ -65,6 +66,7 @@ def _save_new(path: Path, passphrase: str | None) -> Peer:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     peer = Peer.new()
     peer.save(path, passphrase=passphrase)
+    sync_folder(path.parent)
     return peer
 
 
@@ -91,8 +93,8 @@ def show(path: Path | None = None, *, options: Options = DEFAULTS) -> None:
         The key file (default: --key).
     """
     path = path or options.key_path
-    with failures_told():
-        did = Peer.did_in(path)
+    with failures_told(reads=True):
+        did = did_in(path)
     show_json({"path": str(path), "peer": did}) if options.json else say(did)
 
 
@@ -107,8 +109,8 @@ def rotate(
 ) -> None:
     """Sign with a new key from now on; the one in use signs no more in this commons. You stay who you are.
 
-    The new key takes the place of the key file in use, which is kept beside it as `….revoked`. In other commons the old
-    key still signs. After a failure, call it again: it goes on where it was.
+    The new key takes the place of the key file in use, which is kept beside it as `….old`: in every other commons
+    the old key still signs, and moves what you have there. After a failure, call it again: it goes on where it was.
 
     Parameters
     ----------
@@ -120,51 +122,91 @@ def rotate(
     run(_rotate(path, not no_passphrase, options))
 
 
+class Kept(NamedTuple):
+    """After a rotation: the did of the new key, and where the new and the old key file are."""
+
+    key: str
+    path: Path
+    old: Path
+
+
 async def _rotate(path: Path | None, protected: bool, options: Options) -> None:
     old = options.key_path
     new = path or old.with_name(old.name + ".new")
+    _refuse_same(old, new)
     async with options.signer() as client:
         commons, by = client.commons_id or "", did_of(await client.key_of(options.own_did(client.commons_id)))
+        if path is None and key_swap.is_half_done(old, new):
+            key_swap.finish(old, new)
+            kept = Kept(key=did_in(old), path=old, old=key_swap.last_aside(old))
+            _show_rotated(kept, by=by, commons=commons, as_json=options.json)
+            if not options.json:
+                say("This finished an earlier rotation that was interrupted. To rotate once more, call it again.")
+            return
         # It may have been made beforehand, or left by an earlier try.
         peer = load_key(new) if new.exists() else _save_new(new, _new_passphrase() if protected else None)
         # Noted before it is true: whatever becomes of the answer, the new file will know for whom it speaks.
         write_note(new, commons=commons, by=by)
-        if not await _signs_for(client.as_peer(peer, by=by), peer, by=by):
-            await client.rotate(peer)
-    kept = new if path is not None else _take_place(old, new)
-    if options.json:
-        show_json({"path": str(kept), "key": peer.did, "peer": by})
-        return
-    say(f"From now on {peer.did} signs for you; the old key signs no more in this commons.")
-    say(f"You are still {by}.")
+        with _to_be_called_again(client):
+            await _hand_over(client, peer, by=by, old=did_in(old))
     if path is None:
-        say(f"The new key is in {old}, the old one beside it. Keep a copy of the new one.")
+        kept = Kept(key=peer.did, path=old, old=key_swap.take_place(old, new, commons=commons, by=by))
     else:
-        say(f"Say --key {new} or set GESELL_KEY. Keep a copy of it, and of {note_path(new)}.")
+        kept = Kept(key=peer.did, path=new, old=old)
+    _show_rotated(kept, by=by, commons=commons, as_json=options.json)
+    if path is not None and not options.json:
+        say(f"Here, say --key {new} or set GESELL_KEY.")
 
 
-async def _signs_for(view: Client, key: Peer, *, by: str) -> bool:
-    """Whether a key is a live one of the peer already: an earlier try came through without an answer."""
+def _refuse_same(old: Path, new: Path) -> None:
+    """A key can't take its own place: nothing would be sent, and the one in use would go on signing."""
+    if new.exists() and (new.samefile(old) or did_in(new) == did_in(old)):
+        raise Mistake(f"{new} holds the key that you sign with now; name a file for another one. Nothing was sent.")
+
+
+async def _hand_over(client: Client, new: Peer, *, by: str, old: str) -> None:
+    """Have the new key sign and the old one no more: what of it is not so already, after an earlier try or an `add`."""
+    live = await _live_keys(client.as_peer(new, by=by), by)
+    if new.did not in live:
+        await client.rotate(new)
+    elif old in live:
+        await client.keys(revoke=[old])
+
+
+async def _live_keys(view: Client, by: str) -> tuple[str, ...]:
+    """The keys that sign for a peer; none where the commons shows nothing to this key (yet)."""
     try:
-        return key.did in (await view.member(by)).keys
+        return (await view.member(by)).keys
     except errors.Refused:
-        return False
+        return ()
 
 
-def _take_place(old: Path, new: Path) -> Path:
-    """Put the new key file and its note where the old ones were; nothing is overwritten."""
-    aside = next(path for path in _names_beside(old, "revoked") if not path.exists())
-    for place in (lambda path: path, note_path):
-        if place(old).exists():
-            place(old).rename(place(aside))
-        if place(new).exists():
-            place(new).rename(place(old))
-    return old
+@contextmanager
+def _to_be_called_again(client: Client) -> Iterator[None]:
+    """What has no answer is settled by the same command, which looks first; not by a file to resend."""
+    advice = "Call the same command again: it looks first, and goes on where it was. Until then keep both key files."
+    try:
+        yield
+    except errors.OutcomeUnknown:
+        raise Mistake("It is not known whether the new key signs yet.", advice, status=1) from None
+    except asyncio.CancelledError:
+        if not client.unsettled:
+            raise
+        raise Mistake("Interrupted; it is not known whether the new key signs yet.", advice, status=130) from None
 
 
-def _names_beside(path: Path, word: str) -> Iterator[Path]:
-    yield path.with_name(f"{path.name}.{word}")
-    yield from (path.with_name(f"{path.name}.{word}-{number}") for number in count(2))
+def _show_rotated(kept: Kept, *, by: str, commons: str, as_json: bool) -> None:
+    """Say which key signs now, where it is, and what the old one is still needed for."""
+    if as_json:
+        show_json({"path": str(kept.path), "key": kept.key, "peer": by, "old": str(kept.old)})
+        return
+    say(f"From now on {kept.key} signs for you; the old key signs no more in this commons.")
+    say(f"You are still {by}.")
+    say(f"The new key is in {kept.path}. Keep a copy of it, and of {note_path(kept.path)}.")
+    others = [name for name in read_note(kept.old) if name != commons]
+    noted = f" (like {', '.join(others)})" if others else ""
+    say(f"The old key is in {kept.old}: in any other commons{noted} it still signs and moves what you have there.")
+    say(f"There, say --key {kept.old}")
 
 
 def add(key: str, /, *, together: Together = ALONE, options: Options = DEFAULTS) -> None:
@@ -185,8 +227,9 @@ async def _add(key: str, together: Together, options: Options) -> None:
     async with options.signer() as client:
         by = did_of(await client.key_of(options.own_did(client.commons_id)))
         together = together if by_did else replace(together, cosign=[*(together.cosign or []), Path(key)])
-        did = key if by_did else Peer.did_in(Path(key))
-        sentence = f"{did} may sign for you; there, say --by {by} where the note beside its file does not"
+        did = key if by_did else did_in(Path(key))
+        note = "" if by_did else f"keep {note_path(Path(key)).name} beside the key, or "
+        sentence = f"{did} may sign for you. On that device, {note}say --by {by}"
         fields = {"type": "keys", "add": [did]}
         await speak(client, fields, together=together, sentence=sentence, options=options)
         if not by_did:
@@ -207,7 +250,7 @@ def revoke(key: str, /, *, options: Options = DEFAULTS) -> None:
 
 
 async def _revoke(key: str, options: Options) -> None:
-    did = key if key.startswith("did:") else Peer.did_in(Path(key))
+    did = key if key.startswith("did:") else did_in(Path(key))
     async with options.signer() as client:
         fields = {"type": "keys", "revoke": [did]}
         sentence = f"{did} signs for you no more in this commons"

@@ -8,6 +8,8 @@ wallet notes it when a key is rotated or added. Nothing in it is secret, and `--
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from gesell.errors import KeyFileError
@@ -39,11 +41,31 @@ def read_note(key_path: Path) -> dict[str, str]:
 
 def write_note(key_path: Path, *, commons: str, by: str) -> None:
     """Note that a key speaks for `by` in a commons; what was noted of others stays."""
-    noted = {**read_note(key_path), commons: by}
+    noted = read_note(key_path)
+    if noted.get(commons) != by:
+        replace_note(key_path, {**noted, commons: by})
+
+
+def replace_note(key_path: Path, noted: Mapping[str, str]) -> None:
+    """Note exactly this of a key, whole or not at all, kept on disk before this returns."""
     path = note_path(key_path)
     beside = path.with_name(path.name + ".new")
     try:
-        beside.write_text("".join(f"{name} {did}\n" for name, did in sorted(noted.items())))
+        with beside.open("w") as file:
+            file.writelines(f"{name} {did}\n" for name, did in sorted(noted.items()))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
         raise KeyFileError(f"{path} can't be written: {error.strerror}") from None
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have what was named in a folder kept on disk, on systems that can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

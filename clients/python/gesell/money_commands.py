@@ -14,7 +14,9 @@ from cyclopts import Parameter
 from gesell import showing
 from gesell.joint import not_sent
 from gesell.joint_commands import send_envelope
-from gesell.options import DEFAULTS, MemoOption, Options, fail, run
+from gesell.kept import kept
+from gesell.options import DEFAULTS, MemoOption, Options, fail, run, waiting_told
+from gesell.payees import find_payee
 from gesell.payto import is_link
 from gesell.request_commands import pay_link
 from gesell_protocol.canonical import unpack
@@ -47,7 +49,8 @@ def pay(
     ref
         The id of the statement or request that this answers.
     yes
-        Pay a link without asking, for scripts; never twice.
+        Pay a link without asking, for scripts; refused for a link without a ref, and if your newest 1,000 lines have a
+        payment for it.
     """
     if is_link(to):
         if ref is not None or amount == "all":
@@ -61,16 +64,19 @@ def pay(
 
 async def _pay(to: str, amount: str, category: str | None, memo: str | None, ref: str | None, options: Options) -> None:
     async with options.signer() as client:
-        if amount == "all":
-            receipt = await client.pay_all(to, category=category, memo=memo, ref=ref)
-        else:
-            receipt = await client.pay(to, amount, category=category, memo=memo, ref=ref)
+        own = options.own_did(client.commons_id)
+        payee = await find_payee(client, to, own=own, not_oneself="You can't pay yourself.")
+        with waiting_told():
+            if amount == "all":
+                receipt = await client.pay_all(payee, category=category, memo=memo, ref=ref)
+            else:
+                receipt = await client.pay(payee, amount, category=category, memo=memo, ref=ref)
         showing.show_receipt(
             receipt, f"Paid {{moved}} to {showing.short(to)}", currency=await client.currency(), as_json=options.json
         )
 
 
-def resend(file: Path, *, options: Options = DEFAULTS) -> None:
+def resend(file: Path | None = None, *, options: Options = DEFAULTS) -> None:
     """Settle a statement whose outcome stayed unknown: send the very same envelope again.
 
     Parameters
@@ -78,6 +84,10 @@ def resend(file: Path, *, options: Options = DEFAULTS) -> None:
     file
         The file that the failed command named.
     """
+    if file is None:
+        there = "\n          ".join(map(str, kept()))
+        waits = f"These wait:\n          {there}" if there else "None waits where such files are kept."
+        fail("Which statement? Name the file that the failed command named: gesell resend FILE", waits, status=2)
     try:
         data = file.read_bytes()
     except OSError as error:

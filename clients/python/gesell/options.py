@@ -1,7 +1,7 @@
 """What every wallet command is told: which ledger, which commons, whose key; and how a failure ends a command.
 
 Owns the common options with their environment variables, the asking for passphrases, the choice of the commons,
-and the sentences that errors end with. Knows no single command and no table.
+and the end of a command that failed. Knows no single command and no table; the sentences are `advice`'s.
 """
 
 from __future__ import annotations
@@ -19,20 +19,28 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 from cyclopts import Parameter
 
 from gesell import errors
+from gesell.advice import NOTHING_SENT, PASSPHRASE, TO_JOIN, explained, next_step, no_member, what_happened
+from gesell.answers import Member
 from gesell.client import Client
 from gesell.key_notes import read_note
 from gesell.peer import Peer
+from gesell.showing import tell
 from gesell_protocol.names import did_of, peer_of
 
 _T = TypeVar("_T")
-PASSPHRASE: Final = "GESELL_PASSPHRASE"
+#: After so long without an answer, whoever waits is told that it is still tried.
+SILENCE_SECONDS: Final = 5.0
 
 
 class Mistake(Exception):
-    """The command can't work as it was called; the message says what to do. `status` is 1 for a matter of state."""
+    """The command can't work as it was called; the message says what to do, or `advice` on a line of its own.
 
-    def __init__(self, message: str, *, status: int = 2) -> None:
+    `status` is 1 for a matter of state.
+    """
+
+    def __init__(self, message: str, advice: str = "", *, status: int = 2) -> None:
         super().__init__(message)
+        self.advice = advice
         self.status = status
 
 
@@ -69,7 +77,15 @@ class Options:
             if not self.by.startswith("did:"):
                 raise Mistake("--by and GESELL_BY name a peer by its did; a member's is in: gesell members")
             return did_of(peer_of(self.by))
-        return read_note(self.key_path).get(commons or "") or Peer.did_in(self.key_path)
+        return read_note(self.key_path).get(commons or "") or did_in(self.key_path)
+
+    async def me(self, client: Client) -> Member:
+        """The member that the key file speaks for; ends the command for who is none."""
+        own = self.own_did(client.commons_id)
+        try:
+            return await client.member(own)
+        except errors.UnknownMember:
+            raise Mistake(no_member(own), TO_JOIN, status=1) from None
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Client]:
@@ -88,20 +104,27 @@ class Options:
 
     @asynccontextmanager
     async def signer(self) -> AsyncIterator[Client]:
-        """A client of the chosen commons that signs with the key file."""
+        """A client of the chosen commons that signs with the key file; what it is refused is explained."""
         peer = load_key(self.key_path)
         async with Client(self.url) as service:
             commons = await self.choose_commons(service)
         async with Client(self.url, commons=commons, peer=peer, by=self.own_did(commons)) as client:
-            with interruptions_kept(client):
-                yield client
+            try:
+                with interruptions_kept(client):
+                    yield client
+            except (errors.UnknownMember, errors.NotAuthorised) as error:
+                told = await explained(client, error)
+                if told is None:
+                    raise
+                raise Mistake(*told, status=1) from None
 
     async def choose_commons(self, client: Client) -> str:
         """The commons that is meant: the one given, the one that begins so, or the only one."""
         wanted = (self.commons or "").lower()
         if len(wanted) == 32:
             return wanted
-        there = [item for item in await client.commons_list() if item.id.startswith(wanted)]
+        with waiting_told():
+            there = [item for item in await client.commons_list() if item.id.startswith(wanted)]
         if len(there) == 1:
             return there[0].id
         if not there and wanted:
@@ -131,6 +154,18 @@ def interruptions_kept(client: Client) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def waiting_told() -> Iterator[None]:
+    """Say on stderr that an answer is still waited for, if it takes long; never used around a question to a person."""
+    timer = asyncio.get_running_loop().call_later(
+        SILENCE_SECONDS, tell, "gesell: no answer from the ledger yet; still trying. Ctrl-C ends the waiting."
+    )
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 #: What an interrupted command left without an answer, for `failures_told` to keep.
 _interrupted: Final[list[errors.OutcomeUnknown]] = []
 
@@ -141,6 +176,12 @@ MemoOption = Annotated[str | None, Parameter(name="--memo")]
 
 def load_key(path: Path, *, ask: Callable[[str], str] = getpass.getpass) -> Peer:
     """Read a key file; its passphrase comes from GESELL_PASSPHRASE or is asked for on a terminal."""
+    peer = _load_key(path, ask)
+    _opened[_mark(path)] = peer.did
+    return peer
+
+
+def _load_key(path: Path, ask: Callable[[str], str]) -> Peer:
     given = os.environ.get(PASSPHRASE)
     try:
         return Peer.load(path, passphrase=given)
@@ -157,28 +198,49 @@ def load_key(path: Path, *, ask: Callable[[str], str] = getpass.getpass) -> Peer
     raise AssertionError("unreachable")
 
 
+def did_in(path: Path) -> str:
+    """Who a key file is; asks for its passphrase only where the file does not tell without."""
+    try:
+        return Peer.did_in(path)
+    except errors.PassphraseNeeded:
+        return _opened.get(_mark(path)) or load_key(path).did
+
+
+#: Whose the key files are that this command has opened, so that none is asked for twice.
+_opened: Final[dict[tuple[int, ...], str]] = {}
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """What tells a file from another that takes its place."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
 def load_keys(paths: Sequence[Path]) -> list[Peer]:
     """Read the key files of those who sign along."""
     return [load_key(path) for path in paths]
 
 
-def run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run a command's work; a failure ends the program with one or two lines that say what to do next."""
-    with failures_told():
+def run(work: Coroutine[Any, Any, _T], *, reads: bool = False) -> _T:
+    """Run a command's work; a failure ends the program with one or two lines that say what to do next.
+
+    `reads` for a command that changes nothing.
+    """
+    with failures_told(reads=reads):
         return asyncio.run(work)
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
+def failures_told(*, reads: bool = False) -> Iterator[None]:
     """End the program with one or two lines on stderr for whatever a user can do something about."""
     try:
         yield
     except errors.GesellError as error:
-        fail(what_happened(error), next_step(error))
+        fail(what_happened(error), next_step(error, reads=reads))
     except Mistake as error:
-        fail(str(error), status=error.status)
+        fail(str(error), error.advice, status=error.status)
     except ValueError as error:  # an amount, a handle or a did that is none, found before anything was sent
-        fail(str(error), "Nothing was sent.", status=2)
+        fail(str(error), "" if reads else NOTHING_SENT, status=2)
     except KeyboardInterrupt:
         print(file=sys.stderr)  # what was interrupted may have left the cursor within a line
         if not _interrupted:
@@ -188,54 +250,5 @@ def failures_told() -> Iterator[None]:
 
 def fail(what: str, advice: str = "", *, status: int = 1) -> NoReturn:
     """Say what happened and what to do on stderr, and end the program."""
-    print(f"gesell: {what}" + (f"\n        {advice}" if advice else ""), file=sys.stderr)
+    tell(f"gesell: {what}", *([f"        {advice}"] if advice else []))
     raise SystemExit(status)
-
-
-def what_happened(error: errors.GesellError) -> str:
-    """What went wrong, in the currency rather than in grains where the error knows it."""
-    return str(error)
-
-
-def next_step(error: errors.GesellError) -> str:
-    """Whether anything was applied, and what to do next, in a sentence or two."""
-    if isinstance(error, errors.OutcomeUnknown):
-        path = keep(error)
-        return f"Don't repeat the command; send the same statement again: gesell resend {path}"
-    if isinstance(error, errors.KeyFileError):
-        return _KEY_STEPS.get(type(error), "")
-    if isinstance(error, errors.ReceiptMismatch):
-        return "It was applied, but not as you signed it: the operator owes you an explanation."
-    known = "Nothing was applied." if error.applied is False else "It is not known whether it was applied."
-    return f"{known} {_STEPS.get(type(error), '')}".rstrip()
-
-
-def keep(error: errors.OutcomeUnknown) -> Path:
-    """Keep the envelope of an unknown outcome, so that `gesell resend` can settle it; returns the file."""
-    home = os.environ.get("XDG_STATE_HOME")
-    folder = (Path(home) if home else Path.home() / ".local" / "state") / "gesell"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{error.id}.envelope"
-    path.write_bytes(error.envelope_bytes)
-    return path
-
-
-_KEY_STEPS: Final = {
-    errors.NoKeyFile: "Make one with `gesell key new`, or say where yours is: --key or GESELL_KEY.",
-    errors.PassphraseNeeded: f"Run it on a terminal to be asked, or set {PASSPHRASE}.",
-    errors.WrongPassphrase: f"Is it the passphrase of this file? Check {PASSPHRASE} if it is set.",
-}
-_STEPS: Final[dict[type[errors.GesellError], str]] = {
-    errors.Unreachable: "Is the ledger running there? Say where it is with --url or GESELL_URL.",
-    errors.UnexpectedAnswer: "Is this a ledger's address? Say where it is with --url or GESELL_URL.",
-    errors.UnknownCommons: "See which there are: gesell commons. One that is not open is shown to its members only.",
-    errors.UnknownMember: "See who is there: gesell members. To be one of them: gesell join HANDLE. If your key was "
-    "added to another's, say whose: --by DID",
-    errors.NotActive: "Join first (gesell join HANDLE), and where stewards admit, wait for one to.",
-    errors.NotAuthorised: "Stewards have to sign; add the others' key files with --cosign.",
-    errors.HandleTaken: "Choose another handle.",
-    errors.Expired: "Try again; if it stays so, this machine or the line is too slow for the ledger's clock.",
-    errors.TooEarly: "Try again in a moment.",
-    errors.RateLimited: "Try again in a moment.",
-    errors.Unavailable: "Try again in a moment.",
-}

@@ -1,13 +1,15 @@
 """Peers: an Ed25519 key that signs, and the file that keeps it.
 
 Owns the secret key and its file (OpenSSH's private key format, so that `ssh-keygen` makes, re-encrypts and shows
-the same files). Knows no ledger and no statement beyond the bytes that are signed.
+the same files; OpenSSL's, PKCS #8 in PEM, is read too). Knows no ledger and no statement beyond the bytes that are
+signed.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
     load_ssh_private_key,
 )
 
@@ -30,6 +33,8 @@ from gesell_protocol.names import KEY_BYTES, did_of
 KDF_ROUNDS: Final = 48
 _FILE_MAX_BYTES: Final = 64 * 1024
 _MAGIC: Final = b"openssh-key-v1\0"
+_PKCS8: Final = b"-----BEGIN PRIVATE KEY-----"
+_PKCS8_ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
 
 class Peer:
@@ -58,21 +63,25 @@ class Peer:
         """Read a key file: `Peer.load("ada.key", passphrase="correct horse")`.
 
         A passphrase given for a file that needs none is ignored. Raises `NoKeyFile`, `PassphraseNeeded`,
-        `WrongPassphrase`, or `KeyFileError` for a file that is no OpenSSH private key of type ed25519.
+        `WrongPassphrase`, or `KeyFileError` for a file that is no ed25519 private key of OpenSSH or OpenSSL.
         """
         return cls(load_seed(path, passphrase=passphrase))
 
-    @staticmethod
-    def did_in(path: str | os.PathLike[str]) -> str:
+    @classmethod
+    def did_in(cls, path: str | os.PathLike[str]) -> str:
         """The did of a key file, read without its passphrase: `Peer.did_in("ada.key")`.
 
         The file's public part is taken at its word: good for looking things up, while what signs is only known
-        once the file is open. Raises `NoKeyFile` or `KeyFileError`.
+        once the file is open. An encrypted file of OpenSSL's has no public part: it raises `PassphraseNeeded`. Else
+        raises `NoKeyFile` or `KeyFileError`.
         """
+        data = _read(Path(path))
+        if data.lstrip().startswith((_PKCS8, _PKCS8_ENCRYPTED)):
+            return cls.load(path).did
         try:
-            return did_of(_public_part(_read(Path(path))))
+            return did_of(_public_part(data))
         except ValueError:
-            raise KeyFileError(f"{path} is no OpenSSH private key of type ed25519") from None
+            raise _no_key(path) from None
 
     def save(self, path: str | os.PathLike[str], *, passphrase: str | bytes | None) -> None:
         """Write the key to a new file that only its owner may read: `ada.save("ada.key", passphrase="…")`.
@@ -137,16 +146,23 @@ PeerLike = Peer | bytes | str
 def load_seed(path: str | os.PathLike[str], *, passphrase: str | bytes | None) -> bytes:
     """The 32 secret bytes of a key file; raises as `Peer.load` does."""
     data = _read(Path(path))
+    read = load_pem_private_key if data.lstrip().startswith((_PKCS8, _PKCS8_ENCRYPTED)) else load_ssh_private_key
     key: object
     try:
-        key = load_ssh_private_key(data, None)
+        key = read(data, None)
     except TypeError:  # what `cryptography` raises when a passphrase is needed
-        key = _unlock(data, path, passphrase)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise KeyFileError(f"{path} is no OpenSSH private key: {error}") from None
+        key = _unlock(read, data, path, passphrase)
+    except (ValueError, UnsupportedAlgorithm):
+        raise _no_key(path) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise KeyFileError(f"{path} is no ed25519 key; make one with: ssh-keygen -t ed25519")
+        raise _no_key(path)
     return key.private_bytes_raw()
+
+
+def _no_key(path: object) -> KeyFileError:
+    return KeyFileError(
+        f"{path} is no ed25519 private key of OpenSSH (gesell key new, ssh-keygen -t ed25519) or OpenSSL (PKCS #8)"
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -184,11 +200,13 @@ def _field(data: bytes) -> tuple[bytes, bytes]:
     return data[4 : 4 + length], data[4 + length :]
 
 
-def _unlock(data: bytes, path: object, passphrase: str | bytes | None) -> object:
+def _unlock(
+    read: Callable[[bytes, bytes], object], data: bytes, path: object, passphrase: str | bytes | None
+) -> object:
     if not passphrase:
         raise PassphraseNeeded(f"{path} is protected by a passphrase")
     try:
-        return load_ssh_private_key(data, _bytes(passphrase))
+        return read(data, _bytes(passphrase))
     except ValueError:
         # A file that is broken elsewhere has failed before: without a passphrase everything outside is read.
         raise WrongPassphrase(f"the passphrase does not open {path}") from None

@@ -37,8 +37,9 @@ from gesell.clock import IdMaker, LedgerClock
 from gesell.errors import (
     BadToken,
     NotActive,
+    NotAuthorised,
     NotFound,
-    OutcomeUnknown,
+    Refused,
     UnexpectedAnswer,
     UnknownCommons,
     Unreachable,
@@ -48,7 +49,8 @@ from gesell.following import Follower
 from gesell.payto import PaymentRequest
 from gesell.peer import Peer, PeerLike
 from gesell.tokens import Tokens
-from gesell.transport import Answer, Transport, json_of
+from gesell.transport import PASSING, Answer, AnswerTooLong, Transport, json_of, passes
+from gesell.unsettled import Unsettled
 from gesell_protocol.names import (
     COMMONS_BYTES,
     KEY_BYTES,
@@ -65,6 +67,7 @@ from gesell_protocol.receipts import Receipt
 from gesell_protocol.statements import Currency, Found, read_statement
 
 PAGE: Final = 1_000
+NAMES_A_PEER: Final = "a peer is named by its handle, its did, a Peer or the 32 bytes of its key"
 
 #: How calls name a statement: its UUID text, its 16 bytes, or its receipt.
 StatementLike = str | bytes | Receipt
@@ -80,8 +83,7 @@ class Link:
         self.ids = IdMaker()
         #: The ledger's did, which tokens are made out to; None until it is asked.
         self.ledger: str | None = None
-        #: What cancelled calls left without an answer.
-        self.unsettled: tuple[OutcomeUnknown, ...] = ()
+        self.unsettled = Unsettled()
         #: The commons that do not show everything to everybody, as far as it was met.
         self.closed: set[bytes] = set()
         self.founded: dict[bytes, Found] = {}
@@ -190,18 +192,29 @@ class Reads:
 
         Each comes once and in order, checked against its leaf hash. A lost connection is made again, for as long as
         it takes, and goes on where it was; so an app that keeps the last `seq` it has dealt with misses nothing, even
-        over a restart of its own. Raises `Unreachable` if the first connection does not stand within `patience`,
-        `UnexpectedAnswer` for what can't be true, and refusals that do not pass.
+        over a restart of its own. Without `after`, who may not see the commons' page has no place of its own before the
+        first entry: what comes while the connection is lost till then is not heard. Raises `Unreachable` if the first
+        connection does not stand within `patience`, `UnexpectedAnswer` for what can't be true, and refusals that do
+        not pass.
 
             async for entry in gesell.follow(after=last_seen):
                 print(entry.seq, entry.type, entry.postings)
         """
-        with suppress(NotFound):
-            await self._read(self._path("/entries/1"))  # shows whether the commons asks who reads
+
+        async def begin() -> int | None:
+            with suppress(NotFound):
+                await self._read(self._path("/entries/1"))  # shows whether the commons asks who reads
+            if after is not None:
+                return after
+            try:
+                return (await self.commons()).seq
+            except NotAuthorised:  # the ledger begins at the last one there is, which it tells not everybody
+                return None
+
         follower = Follower(
             self._link.transport,
             self._link.transport.url_of(self._path("/entries")),
-            after=(await self.commons()).seq if after is None else after,
+            begin=begin,
             token=self._token_where_asked,
             sees_all=self._everybody_sees_all,
             patience=self._link.patience,
@@ -247,17 +260,15 @@ class Reads:
     async def payments_for(self, request: PaymentRequest | str, *, of: PeerLike | None = None) -> list[HistoryLine]:
         """The payments, made or received, that name a request; in a member's history, by default one's own.
 
-        Newest first, among the newest 1,000 lines since the request was made. Anybody may name any request, so what
-        counts is what came in: sum the amounts.
+        Newest first, among the newest 1,000 lines. Anybody may name any request in a payment: for the payee counts what
+        came in, so sum the amounts; for a payer what went to the payee (`amount` below 0, `counterpart` its did).
 
             print(sum(line.amount.decimal for line in await gesell.payments_for(request)))
         """
         request = PaymentRequest.parse(request) if isinstance(request, str) else request
         if request.ref is None:
             return []
-        await self._now_ms()  # the clock's speed, for the allowance below
-        made = id_of(request.ref)
-        since_ms = time_of_id(made) - self._link.clock.lifetime_ms() if is_uuid7(made) else 0
+        since_ms = await self._made_ms(request, of=of)
         paid, left = [], PAGE
         async with aclosing(self.history(of, newest_first=True, page=100)) as lines:
             async for line in lines:
@@ -267,6 +278,18 @@ class Reads:
                 if line.reason == "pay" and line.ref == request.ref:
                     paid.append(line)
         return paid
+
+    async def _made_ms(self, request: PaymentRequest, *, of: PeerLike | None) -> int:
+        """No payment for a request is older than this; 0 where that is not known.
+
+        The time in the `ref` is believed in the payee's own history alone: whoever writes a link for another to pay
+        could name a time to come, and have a payment overlooked that was made before.
+        """
+        made = id_of(request.ref or "")
+        if not is_uuid7(made) or await self.key_of(self._name(of)) != await self.key_of(request.to):
+            return 0
+        now_ms = await self._now_ms()
+        return min(time_of_id(made), now_ms) - self._link.clock.lifetime_ms()
 
     async def until_paid(
         self, request: PaymentRequest | str, *, of: PeerLike | None = None, every: float = 1.0
@@ -282,15 +305,17 @@ class Reads:
         request = PaymentRequest.parse(request) if isinstance(request, str) else request
         if request.ref is None:
             raise ValueError("a request without a ref can't be told from others")
-        asked = request.amount_in(commons=self._commons_bytes().hex(), currency=await self.currency())
-        named = await self.payments_for(request, of=of)
         while True:
-            paid = [line for line in named if line.amount.grains > 0]
-            if sum(line.amount.grains for line in paid) >= (1 if asked is None else asked.grains):
-                return paid
+            try:
+                asked = request.amount_in(commons=self._commons_bytes().hex(), currency=await self.currency())
+                paid = [line for line in await self.payments_for(request, of=of) if line.amount.grains > 0]
+            except (Unreachable, Refused) as error:
+                if not passes(error):
+                    raise
+            else:
+                if sum(line.amount.grains for line in paid) >= (1 if asked is None else asked.grains):
+                    return paid
             await asyncio.sleep(every)
-            with suppress(Unreachable):
-                named = await self.payments_for(request, of=of)
 
     async def key_of(self, peer: PeerLike) -> bytes:
         """The 32-byte key that names a peer: `(await gesell.key_of("bob")).hex()`.
@@ -304,6 +329,8 @@ class Reads:
             if len(peer) != KEY_BYTES:
                 raise ValueError("a peer's key has 32 bytes")
             return peer
+        if not isinstance(peer, str):
+            raise TypeError(f"{NAMES_A_PEER}, not {type(peer).__name__}")
         if peer.startswith("did:"):
             return peer_of(peer)
         commons = self._commons_bytes()
@@ -326,6 +353,8 @@ class Reads:
             return member.did
         if isinstance(member, bytes):
             return did_of(member)
+        if not isinstance(member, str):
+            raise TypeError(f"{NAMES_A_PEER}, not {type(member).__name__}")
         if member.startswith("did:"):
             peer_of(member)
         elif not is_handle(member):
@@ -342,7 +371,7 @@ class Reads:
 
     async def _pages(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
         """The items of a list, page after page."""
-        answer = await self._read(path, {"limit": str(PAGE), **params})
+        answer = await self._read_page(self._link.transport.url_of(path, {"limit": str(PAGE), **params}))
         while True:
             items = json_of(answer).get("items")
             if not isinstance(items, list):
@@ -351,7 +380,18 @@ class Reads:
                 yield item
             if answer.next is None:
                 return
-            answer = await self._read_url(answer.next)
+            answer = await self._read_page(answer.next)
+
+    async def _read_page(self, url: URL) -> Answer:
+        """One page; a shorter one where its items are so large that the answer would pass what is taken."""
+        while True:
+            try:
+                return await self._read_url(url)
+            except AnswerTooLong:
+                limit = url.query.get("limit", "")
+                if not limit.isdecimal() or int(limit) <= 1:
+                    raise
+                url = url.update_query(limit=str(int(limit) // 8 or 1))
 
     async def _founded(self, commons: bytes | None = None) -> Found:
         """How a commons was founded: its currency and ticks, which nobody can change.
@@ -377,7 +417,13 @@ class Reads:
             return None
 
     async def _everybody_sees_all(self) -> bool:
-        return (await self.commons()).policy.visibility == "open"
+        """Whether every entry comes to everybody; not to who may not see the commons' page."""
+        try:
+            return (await self.commons()).policy.visibility == "open"
+        except Refused as error:
+            if error.code in PASSING:
+                raise
+            return False
 
     async def _read(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         return await self._read_url(self._link.transport.url_of(path, params))
@@ -386,14 +432,23 @@ class Reads:
         """Read, and say who reads only where the ledger would not answer else: what is open to all needs no token,
         and nobody need know who looked.
         """
-        if self._commons is None or self._commons not in self._link.closed:
+        commons = self._commons_in(url)
+        if commons not in self._link.closed:
             try:
                 return await self._link.transport.read(url)
             except UnknownCommons:
-                if self._commons is None or self._peer is None:
+                if commons is None or self._peer is None:
                     raise
-                self._link.closed.add(self._commons)
+                self._link.closed.add(commons)
         return await self._read_as_peer(url)
+
+    def _commons_in(self, url: URL) -> bytes | None:
+        """The commons that a URL of this ledger speaks of: not always this client's own."""
+        below = url.path.removeprefix(self._link.transport.base.path).split("/")
+        with suppress(ValueError):
+            if len(below) > 2 and below[1] == "commons":
+                return commons_bytes(below[2])
+        return None
 
     async def _read_as_peer(self, url: URL) -> Answer:
         """Read by a token; by a fresh one if the ledger takes the last for bad: its clock may have jumped, or its key
@@ -424,12 +479,23 @@ class Reads:
             self._tokens.forget()
             self._link.clock.forget()
             self._link.ledger = None
-        ledger = self._link.ledger or (await self.service()).ledger
+        ledger = await self._ledger()
         kept = self._tokens.kept(ledger=ledger, clock=self._link.clock)
         if kept is not None:
             return kept
         await self._now_ms()
         return self._tokens.new(ledger=ledger, clock=self._link.clock)
+
+    async def _ledger(self) -> str:
+        """The did that tokens are made out to; raises `UnexpectedAnswer` if the commons was founded at another ledger.
+
+        Whoever answers here in another ledger's name could take a token to that one, and read there.
+        """
+        ledger = self._link.ledger or (await self.service()).ledger
+        found = None if self._commons is None else self._link.founded.get(self._commons)
+        if found is not None and did_of(found.ledger) != ledger:
+            raise UnexpectedAnswer(f"the commons is kept by {did_of(found.ledger)}, and here answers {ledger}")
+        return ledger
 
     def _reader(self) -> bytes | None:
         """The key that names who reads; None while that is a handle which was not looked up yet."""

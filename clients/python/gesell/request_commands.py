@@ -20,9 +20,9 @@ from gesell.amount import Amount, grains_of
 from gesell.answers import HistoryLine
 from gesell.client import Client
 from gesell.errors import UnknownMember
-from gesell.options import DEFAULTS, MemoOption, Mistake, Options, run
+from gesell.options import DEFAULTS, MemoOption, Mistake, Options, run, waiting_told
 from gesell.payto import PaymentRequest
-from gesell.showing import say, show_json
+from gesell.showing import is_agreed, say, show_json, tell
 from gesell_protocol.names import did_of
 from gesell_protocol.statements import Currency
 
@@ -58,7 +58,10 @@ def request(
         Wait until it is paid.
     """
     draw = sys.stdout.isatty() if terminal is None else terminal
-    run(_request(amount, category=for_, message=memo, by_handle=handle, file=qr, draw=draw, wait=wait, options=options))
+    asking = _request(
+        amount, category=for_, message=memo, by_handle=handle, file=qr, draw=draw, wait=wait, options=options
+    )
+    run(asking, reads=True)
 
 
 async def _request(
@@ -73,8 +76,8 @@ async def _request(
     options: Options,
 ) -> None:
     async with options.reader() as client:
-        own = options.own_did(client.commons_id)
-        me = await client.member(own)
+        me = await options.me(client)
+        own = me.peer
         if me.status == "pending":
             raise Mistake("You can be paid once a steward has admitted you.", status=1)
         to = me.handle if by_handle else own
@@ -86,7 +89,7 @@ async def _request(
         else:
             _show_request(made, draw=draw)
         if wait:
-            _tell("Waiting to be paid. Ctrl-C ends the waiting, not the request.")
+            tell("Waiting to be paid. Ctrl-C ends the waiting, not the request.")
             await _show_paid(client, await client.until_paid(made, of=own), as_json=options.json)
 
 
@@ -95,7 +98,7 @@ def _save(made: PaymentRequest, file: Path) -> None:
         qr_codes.save(made.link, file)
     except OSError as error:
         raise Mistake(f"{file} can't be written: {error.strerror}", status=1) from None
-    _tell(f"The QR code is in {file}.")
+    tell(f"The QR code is in {file}.")
 
 
 def _show_request(made: PaymentRequest, *, draw: bool) -> None:
@@ -109,10 +112,10 @@ def _draw(link: str) -> None:
     try:
         needed, there = qr_codes.terminal_width(link), shutil.get_terminal_size().columns
     except qr_codes.TooLong as error:  # the link itself is as good as any
-        _tell(f"No QR code: {error}.")
+        tell(f"No QR code: {error}.")
         return
     if needed > there:
-        _tell(f"The QR code needs {needed} columns and there are {there}; widen the terminal, or use --qr FILE.png")
+        tell(f"The QR code needs {needed} columns and there are {there}; widen the terminal, or use --qr FILE.png")
     else:
         print("\n".join(qr_codes.terminal_lines(link)))
 
@@ -152,12 +155,18 @@ async def pay_link(
 ) -> None:
     """Show what a link asks for, pay it after a yes, and show the receipt.
 
-    `amount`, `category` and `memo` are the payer's own words, which go before the link's. `yes` asks nothing, and
-    refuses to pay a second time what was paid already. Raises `BadLink` or `Mistake` before anything is sent.
+    `amount`, `category` and `memo` are the payer's own words, which go before the link's. `yes` asks nothing; so it
+    pays no link without a `ref`, and none of which a payment is among the newest 1,000 lines of the payer's history
+    (one that runs at the same time is not there yet). Raises `BadLink` or `Mistake` before anything is sent.
     """
     request = PaymentRequest.parse(link.strip())
     if not yes and not sys.stdin.isatty():
         raise Mistake("There is no terminal to ask for a yes; look at the link and say --yes.")
+    if yes and request.ref is None:
+        raise Mistake(
+            "The link has no ref, so nobody could tell whether it was paid before; --yes pays none such.",
+            "Leave out --yes to be asked, or pay its payee: gesell pay PAYEE AMOUNT",
+        )
     async with _in_its_commons(options, request).signer() as client:
         currency = await client.currency()
         asked = request.amount_in(commons=request.commons, currency=currency)
@@ -170,7 +179,7 @@ async def pay_link(
         if to == own:
             raise Mistake("This is your own request; another member pays it.")
         handle = (await client.member(to)).handle
-        before = await client.payments_for(request, of=own)
+        before = _own_payments(await client.payments_for(request, of=own), to=to)
         meant = dataclasses.replace(
             request, to=to, category=category or request.category, message=memo or request.message
         )
@@ -178,9 +187,10 @@ async def pay_link(
             raise Mistake(f"Paid already: {_when_paid(before)}. To pay once more, leave out --yes.", status=1)
         if not yes:
             await _show_question(client, meant, handle, amount=much, asked=asked, before=before)
-            if not _agreed():
+            if not is_agreed("Pay this?"):
                 raise Mistake("Not paid. Nothing was sent.", status=1)
-        receipt = await client.pay_request(meant, amount=much)
+        with waiting_told():
+            receipt = await client.pay_request(meant, amount=much)
         showing.show_receipt(receipt, f"Paid {{moved}} to {handle}", currency=currency, as_json=options.json)
 
 
@@ -210,24 +220,24 @@ async def _show_question(
         ("to", f"{handle}, {meant.to}"),
         ("for", meant.category),
         ("message", meant.message),
-        ("in", (await client.commons()).name),
+        ("in", (await client.founding()).name),
         ("you have", str((await client.balance()).available)),
         ("but", f"you paid this already: {_when_paid(before)}" if before else None),
+        ("note", "without a ref it can't be told whether you paid this before" if meant.ref is None else None),
     ]
     for name, value in rows:
         if value is not None:
-            _tell(f"{name:>10}  {value}")
+            tell(f"{name:>10}  {value}")
+
+
+def _own_payments(lines: list[HistoryLine], *, to: str) -> list[HistoryLine]:
+    """What the payer paid this payee; anybody else may name the same request in a payment of theirs.
+
+    A payment to several tells no counterpart, and may have been to this payee among them.
+    """
+    return [line for line in lines if line.amount.grains < 0 and line.counterpart in (to, None)]
 
 
 def _when_paid(before: list[HistoryLine]) -> str:
     last = before[0]
     return f"{str(last.amount).removeprefix('-')} on {showing.when(last.at_ms)}, entry {last.seq}"
-
-
-def _agreed() -> bool:
-    print("Pay this? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

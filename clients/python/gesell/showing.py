@@ -1,7 +1,8 @@
 """How the wallet shows things to people: aligned tables, exact amounts, local times.
 
-Owns layout only. On a terminal tables are drawn by rich; else they are plain aligned text that is never cut, so that
-it can be kept or searched. Knows no ledger.
+Owns layout, and that what others wrote reaches a terminal as text and nothing else (`foreign`). On a terminal tables
+are drawn by rich; else they are plain aligned text that is never cut, so that it can be kept or searched. Knows no
+ledger.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from gesell.amount import Amount
 from gesell.answers import HistoryLine, moment
+from gesell.foreign import is_unfit, one_line
 from gesell_protocol.amounts import format_amount
 from gesell_protocol.names import did_of, id_text
 from gesell_protocol.receipts import Receipt
@@ -35,19 +37,41 @@ _WORDS: Final = {
 
 
 def say(text: str = "", *, strong: bool = False) -> None:
-    """Print a line as it is, bold on a terminal if `strong`."""
-    Console(highlight=False).print(Text(text, style="bold" if strong else ""), soft_wrap=True)
+    """Print a line, bold on a terminal if `strong`."""
+    Console(highlight=False).print(Text(one_line(text), style="bold" if strong else ""), soft_wrap=True)
+
+
+def say_lines(text: str) -> None:
+    """Print a text of several lines, whose makers have kept others from ending one."""
+    for line in text.split("\n"):
+        say(line)
+
+
+def tell(*lines: str) -> None:
+    """Say something to the person on stderr, where it is in no program's way."""
+    for line in lines:
+        print(one_line(line), file=sys.stderr, flush=True)
+
+
+def is_agreed(question: str) -> bool:
+    """Ask on stderr, and read the answer; anything but y or yes is a no."""
+    print(f"{one_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def show_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Print a value as JSON."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """Print a value as JSON, in which what is no text is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print("".join(_escaped(char) if char != "\n" and is_unfit(char) else char for char in text))
+
+
+def _escaped(char: str) -> str:
+    return json.dumps(char)[1:-1]
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
     """Print rows under titles; columns in `right` are aligned to the right. Empty columns are left out."""
-    rows = [list(row) for row in rows]
+    rows = [[one_line(cell) for cell in row] for row in rows]
     kept = [index for index in range(len(titles)) if any(row[index] for row in rows)]
     titles = [titles[index] for index in kept]
     ends = {kept.index(index) for index in right if index in kept}

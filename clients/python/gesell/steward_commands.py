@@ -5,12 +5,10 @@ Owns their words. How several stewards sign is `joint_commands`', the rules are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from gesell import showing
 from gesell.joint_commands import ALONE, Together, speak
 from gesell.options import DEFAULTS, MemoOption, Options, run
+from gesell.payees import find_payee
 
 
 def issue(
@@ -27,8 +25,16 @@ def issue(
     memo
         A note for the members.
     """
-    fields = {"type": "issue", "to": to, "amount": amount, "memo": memo}
-    run(_say(fields, f"Issued {{moved}} to {showing.short(to)}", together, options))
+    run(_issue(to, amount, memo, together, options))
+
+
+async def _issue(to: str, amount: str, memo: str | None, together: Together, options: Options) -> None:
+    async with options.signer() as client:
+        own = options.own_did(client.commons_id)
+        payee = await find_payee(client, to, own=own, not_oneself="Stewards issue to others, nobody to themselves.")
+        fields = {"type": "issue", "to": payee, "amount": amount, "memo": memo}
+        sentence = f"Issued {{moved}} to {showing.short(to)}"
+        await speak(client, fields, together=together, sentence=sentence, options=options)
 
 
 def grant(
@@ -45,8 +51,16 @@ def grant(
     memo
         A note for the members.
     """
-    fields = {"type": "grant", "legs": [(to, amount)], "memo": memo}
-    run(_say(fields, f"Granted {{moved}} from the pool to {showing.short(to)}", together, options))
+    run(_grant(to, amount, memo, together, options))
+
+
+async def _grant(to: str, amount: str, memo: str | None, together: Together, options: Options) -> None:
+    async with options.signer() as client:
+        own = options.own_did(client.commons_id)
+        payee = await find_payee(client, to, own=own, not_oneself="Stewards grant to others, nobody to themselves.")
+        fields = {"type": "grant", "legs": [(payee, amount)], "memo": memo}
+        sentence = f"Granted {{moved}} from the pool to {showing.short(to)}"
+        await speak(client, fields, together=together, sentence=sentence, options=options)
 
 
 def share(amount: str, *, memo: MemoOption = None, together: Together = ALONE, options: Options = DEFAULTS) -> None:
@@ -59,10 +73,11 @@ def share(amount: str, *, memo: MemoOption = None, together: Together = ALONE, o
     memo
         A note for the members.
     """
-    fields = {"type": "share", "amount": amount, "memo": memo}
-    run(_say(fields, "Shared {moved} of the pool; the ledger pays it out now", together, options))
+    run(_share(amount, memo, together, options))
 
 
-async def _say(fields: Mapping[str, Any], sentence: str, together: Together, options: Options) -> None:
+async def _share(amount: str, memo: str | None, together: Together, options: Options) -> None:
     async with options.signer() as client:
+        fields = {"type": "share", "amount": amount, "memo": memo}
+        sentence = "Shared {moved} of the pool; the ledger pays it out now"
         await speak(client, fields, together=together, sentence=sentence, options=options)

@@ -12,7 +12,8 @@ runs, and the way there and back. Every call is made out of the async one, so it
 second implementation, and none can be forgotten (a test compares the names and signatures).
 
 1. One thread and one event loop belong to a client and all its views; calls may come from any threads at once.
-2. A call that is interrupted (Ctrl-C) is cancelled there and waited for, so that `unsettled` has what it left behind.
+2. A call that is interrupted (Ctrl-C) is cancelled there and waited for. What it has sent, applied or not, stands in
+   `unsettled`, whenever the interrupt struck: it leaves that only as the call returns.
 3. The thread begins with the first call and ends with `close`, the `with` block, the last reference, or the program.
 """
 
@@ -24,15 +25,16 @@ import inspect
 import re
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import suppress
+from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from gesell import client
 from gesell.errors import OutcomeUnknown
 from gesell.peer import Peer, PeerLike
+from gesell.unsettled import CALL, Call
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -63,30 +65,39 @@ class _Background:
                 self._thread = threading.Thread(
                     target=_live, args=(self._loop, self._inner), name="gesell", daemon=True
                 )
-                self._thread.start()
                 weakref.finalize(self, _end, self._loop, self._thread)
+            if self._thread is not None and self._thread.ident is None:  # also if an interrupt came before its start
+                self._thread.start()
             if self._thread is None or not self._thread.is_alive():
                 raise RuntimeError("threads do not live on in a forked process: make the client after the fork")
             return self._loop
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do the work in the thread and wait for what comes of it; an interrupt cancels it and waits for its end."""
+        """Do the work in the thread and wait for what comes of it; an interrupt cancels it and waits for its end.
+
+        What it has sent stays in `unsettled` until its outcome is handed over here.
+        """
         job = _Job(work)
         try:
             if threading.current_thread() is self._thread:
                 raise RuntimeError("the sync client can't be called from within its own thread")
             self._send(job)
-            return cast(_T, job.done.result())
-        except CancelledError:
-            raise RuntimeError("the client was closed meanwhile; `unsettled` has what got no answer") from None
+            job.wait()
         except BaseException:
-            if not job.sent:
-                work.close()
-            elif self._loop is not None and not job.done.done():  # who waited was interrupted, not the work
-                self._loop.call_soon_threadsafe(job.cancel)
-                with suppress(Exception):
-                    job.done.result()
+            self._leave(job)
             raise
+        if job.cancelled:
+            raise RuntimeError("the client was closed meanwhile; `unsettled` has what got no answer")
+        outcome, error = job.outcome, job.error
+        try:
+            # CPython looks for signals at calls and jumps back: between this and the caller's own next step there is
+            # none, so that what is handed over arrives.
+            job.call.handed_over = True
+            if error is not None:
+                raise error
+            return outcome  # type: ignore[no-any-return]
+        finally:
+            del job, error  # the error's traceback holds this frame
 
     def _send(self, job: _Job) -> None:
         loop = self.open()
@@ -96,6 +107,15 @@ class _Background:
                 raise RuntimeError("the client is closed")
             job.sent = True
             loop.call_soon_threadsafe(job.begin, loop)
+
+    def _leave(self, job: _Job) -> None:
+        """Who waited was interrupted, not the work: cancel it, and wait until it has left what it leaves."""
+        if not job.sent:
+            job.drop()
+        elif self._loop is not None and not job.over:
+            with suppress(RuntimeError):  # the loop is closed, and all its work with it
+                self._loop.call_soon_threadsafe(job.cancel)
+                job.wait(END_SECONDS)
 
     def forget(self, items: AsyncIterator[Any]) -> None:
         """Let go of an iterator that is not read to its end, without waiting: the garbage collector may be asking."""
@@ -113,31 +133,60 @@ class _Background:
 
 
 class _Job:
-    """One coroutine under way in the thread, and the future by which its outcome comes back."""
+    """One coroutine under way in the thread, and the way back of its outcome.
+
+    A bare lock is waited for, and no `Future` or `Event`: an interrupt in the midst of their Python code can leave
+    the lock within them held, and then the thread would stand still.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
         self._work = work
         self._task: asyncio.Task[Any] | None = None
+        self._end = threading.Lock()
+        self._end.acquire()
+        self.call = Call()
         self.sent = False
-        self.done: Future[Any] = Future()
+        self.over = False
+        self.cancelled = False
+        self.outcome: Any = None
+        self.error: BaseException | None = None
+
+    def wait(self, seconds: float = -1) -> None:
+        """Wait for the end, once; as long as it takes, or so many seconds."""
+        self._end.acquire(timeout=seconds)
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin the work, in the thread."""
-        self._task = loop.create_task(self._work)
+        context = copy_context()
+        context.run(CALL.set, self.call)
+        self._task = loop.create_task(self._work, context=context)
         self._task.add_done_callback(self._hand_over)
 
     def cancel(self) -> None:
-        """Cancel the work, in the thread; what it leaves behind is its own to keep."""
+        """Cancel the work, in the thread, begun or not; what it leaves behind is its own to keep."""
         if self._task is not None:
             self._task.cancel()
+        elif not self.over:
+            self.drop()
+            self.cancelled = True
+            self._finish()
+
+    def drop(self) -> None:
+        """Let go of work that was not begun."""
+        self._work.close()
 
     def _hand_over(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
-            self.done.set_exception(CancelledError())
+            self.cancelled = True
         elif (error := task.exception()) is not None:
-            self.done.set_exception(error)
+            self.error = error
         else:
-            self.done.set_result(task.result())
+            self.outcome = task.result()
+        self._finish()
+
+    def _finish(self) -> None:
+        self.over = True
+        self._end.release()
 
 
 def _live(loop: asyncio.AbstractEventLoop, inner: _Async) -> None:
@@ -163,7 +212,7 @@ async def _cancel_all() -> None:
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     with suppress(RuntimeError):  # it has ended before
         loop.call_soon_threadsafe(loop.stop)
-    if threading.current_thread() is not thread:
+    if thread.ident is not None and threading.current_thread() is not thread:
         thread.join(END_SECONDS)
 
 
@@ -184,11 +233,11 @@ def _blocking(
 
 def _iterating(
     call: Callable[Concatenate[_Async, _P], AsyncIterator[_T]],
-) -> Callable[Concatenate[Client, _P], Iterator[_T]]:
+) -> Callable[Concatenate[Client, _P], Generator[_T, None, None]]:
     """The call whose items are iterated over without awaiting."""
 
     @functools.wraps(call)
-    def iterating(self: Client, /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_T]:
+    def iterating(self: Client, /, *args: _P.args, **kwargs: _P.kwargs) -> Generator[_T, None, None]:
         items = call(self._inner, *args, **kwargs)
         try:
             while True:
@@ -218,7 +267,7 @@ def _retold(told: Callable[_P, _T], call: Callable[..., Any]) -> Callable[_P, _T
     """The same docstring and signature, in the words of calls that are not awaited."""
     told.__doc__ = (call.__doc__ or "").replace("await ", "").replace("async for", "for").replace("async with", "with")
     signature = inspect.signature(call)
-    returns = re.sub(r"AsyncGenerator\[(.+), None\]", r"Iterator[\1]", str(signature.return_annotation))
+    returns = re.sub(r"AsyncGenerator\[(.+), None\]", r"Generator[\1, None, None]", str(signature.return_annotation))
     told.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
     return told
 
@@ -276,7 +325,7 @@ class Client:
 
     @property
     def unsettled(self) -> tuple[OutcomeUnknown, ...]:
-        """What interrupted calls left without an answer: each carries the envelope to send again.
+        """What interrupted calls have sent without telling what became of it: each carries the envelope to send again.
 
         gesell.submit([error.envelope for error in gesell.unsettled])
         """

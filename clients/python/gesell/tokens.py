@@ -36,7 +36,8 @@ class Tokens:
 
     def kept(self, *, ledger: str, clock: LedgerClock) -> str | None:
         """The last token, if it is for this ledger and may still be used."""
-        good = self._ledger == ledger and clock.now_ms() < self._use_until_ms
+        # A clock that is in doubt may have jumped, and the token's times with it.
+        good = self._ledger == ledger and clock.is_known and clock.now_ms() < self._use_until_ms
         return self._token if good else None
 
     def new(self, *, ledger: str, clock: LedgerClock) -> str:

@@ -20,11 +20,18 @@ import aiohttp
 import msgpack
 from yarl import URL
 
-from gesell.errors import Refused, UnexpectedAnswer, Unreachable, refused
+from gesell.errors import GesellError, Refused, UnexpectedAnswer, Unreachable, refused
 
 READ_ATTEMPTS: Final = 4
 BACKOFF_FIRST_SECONDS: Final = 0.1
 BACKOFF_MAX_SECONDS: Final = 5.0
+#: An answer may have so many bytes after decompression, and so many times as many as the request: a payment to many,
+#: with the melt of each, has a receipt several times as long as itself.
+ANSWER_MAX_BYTES: Final = 32 * 1024 * 1024
+ANSWER_TIMES: Final = 8
+CHUNK_BYTES: Final = 64 * 1024
+#: What gateways say of themselves when they do not reach the ledger.
+GATEWAY: Final = frozenset({502, 503, 504})
 PROBLEM_TYPE: Final = "application/problem+json"
 MSGPACK_TYPE: Final = "application/msgpack"
 #: Codes that pass by themselves. After those in `UNSETTLED` the statement may have been applied all the same.
@@ -38,6 +45,14 @@ class NotSent(Exception):
 
 class NoAnswer(Exception):
     """The request went out and no whole answer came back: the ledger may have acted on it."""
+
+
+class TooLong(NoAnswer):
+    """The answer is longer than is taken, and was not read to its end."""
+
+
+class AnswerTooLong(UnexpectedAnswer):
+    """What was asked for has a longer answer than is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +73,7 @@ class Answer:
             return None
         try:
             problem = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else None
 
@@ -105,14 +120,18 @@ class Transport:
         for attempt in range(READ_ATTEMPTS):
             try:
                 answer = await self.ask("GET", url, token=token)
+            except TooLong as error:
+                raise AnswerTooLong(f"{url} has no answer that can be taken: {error}") from None
             except (NotSent, NoAnswer) as error:
-                failure: Exception = Unreachable(f"{self.base.origin()} can't be reached: {error}")
+                failure: GesellError = Unreachable(f"{self.base.origin()} can't be reached: {error}")
                 wait = 0.0
             else:
                 if answer.status == 200:
                     return answer
                 failure, wait = failure_of(answer), answer.retry_after
-                if not isinstance(failure, Refused) or failure.code not in PASSING:
+                if answer.status in GATEWAY and answer.problem() is None:
+                    failure = Unreachable(f"{self.base.origin()} can't be reached: a gateway says {answer.status}")
+                if not passes(failure):
                     raise failure
             pause = max(next(pauses), wait)
             late = time.monotonic() + pause > deadline
@@ -141,7 +160,7 @@ class Transport:
             async with self._open().request(
                 method, url, data=data, headers=headers, timeout=limit, allow_redirects=False
             ) as response:
-                return await _whole(response)
+                return await _whole(response, ANSWER_MAX_BYTES + ANSWER_TIMES * len(data or b""))
 
     @asynccontextmanager
     async def stream(
@@ -160,7 +179,7 @@ class Transport:
                     yield response.content.iter_any()
                 else:
                     async with asyncio.timeout(self._timeout):
-                        answer = await _whole(response)
+                        answer = await _whole(response, ANSWER_MAX_BYTES)
                     yield answer
 
     def _open(self) -> aiohttp.ClientSession:
@@ -169,15 +188,20 @@ class Transport:
         return self._session
 
 
-async def _whole(response: aiohttp.ClientResponse) -> Answer:
-    body = await response.read()
+async def _whole(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        body += chunk
+        if len(body) > max_bytes:
+            response.close()
+            raise TooLong(f"it is longer than {max_bytes} bytes")
     link = response.links.get("next")
     following = link.get("url") if link is not None else None
     return Answer(
         url=response.url,
         status=response.status,
         media_type=response.content_type,
-        body=body,
+        body=bytes(body),
         received_at=time.monotonic(),
         retry_after=_seconds(response.headers.get("Retry-After")),
         next=following if isinstance(following, URL) else None,
@@ -203,7 +227,7 @@ def json_of(answer: Answer) -> dict[str, Any]:
     """The JSON object of an answer; raises `UnexpectedAnswer` if there is none."""
     try:
         value = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise UnexpectedAnswer(f"{answer.url} does not answer as a ledger does; is the address right?")
@@ -225,6 +249,11 @@ def backoff() -> Iterator[float]:
     while True:
         yield random.uniform(0.5, 1.0) * pause
         pause = min(2 * pause, BACKOFF_MAX_SECONDS)
+
+
+def passes(error: GesellError) -> bool:
+    """Whether a failure to read passes by itself."""
+    return isinstance(error, Unreachable) or (isinstance(error, Refused) and error.code in PASSING)
 
 
 def failure_of(answer: Answer) -> Refused | UnexpectedAnswer:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from gesell.foreign import one_line
 from gesell.options import DEFAULTS, Options, run
 from gesell.showing import say, show_json
 from gesell.webhooks import Webhook
@@ -55,12 +56,12 @@ async def _add(url: str, types: list[str], everything: bool, after: int | None, 
         say("You had it already: its secret stays as it is.")
         return
     print("Its secret, shown this once:", file=sys.stderr)
-    print(hook.secret)
+    print(one_line(hook.secret))
 
 
 def list_(*, options: Options = DEFAULTS) -> None:
     """List your webhooks and how they fare."""
-    run(_list(options))
+    run(_list(options), reads=True)
 
 
 async def _list(options: Options) -> None:

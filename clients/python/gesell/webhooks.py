@@ -7,10 +7,11 @@ Receiving is the receiver's: any library of the Standard Webhooks specification 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
+from gesell.answers import understood
 from gesell.errors import Expired, UnexpectedAnswer, Unreachable
 from gesell.transport import Answer, NoAnswer, NotSent, Transport, failure_of, json_of
 
@@ -19,6 +20,12 @@ JWT: Final = "application/jwt"
 #: Requests are told apart by the second in which they were issued; one that comes too soon after another waits.
 ATTEMPTS: Final = 4
 PAUSE_SECONDS: Final = 0.7
+
+
+class Write(Protocol):
+    """Signs a request; `again` after one that the ledger took for expired, or for one it had seen."""
+
+    async def __call__(self, *, again: bool) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +65,15 @@ def read_webhook(fields: Mapping[str, Any]) -> Webhook:
     )
 
 
-async def add(transport: Transport, path: str, write: Callable[[], Awaitable[str]]) -> Webhook:
-    """Ask for a webhook by a request that `write` signs anew for each attempt; raises `Refused`, `Unreachable`, and
-    `UnexpectedAnswer` with `applied` None where no answer came.
+async def add(transport: Transport, path: str, write: Write) -> Webhook:
+    """Ask for a webhook by a request that `write` signs anew for each attempt (`again` after the first); raises
+    `Refused`, `Unreachable`, and `UnexpectedAnswer` with `applied` None where no answer came.
     """
     for attempt in range(ATTEMPTS):
-        request = (await write()).encode()
+        request = (await write(again=attempt > 0)).encode()
         answer = await _ask(transport, "POST", path, data=request, media_type=JWT)
         if answer.status in (200, 201):
-            return read_webhook(json_of(answer))
+            return understood(read_webhook, json_of(answer))
         failure = failure_of(answer)
         if not isinstance(failure, Expired) or attempt + 1 == ATTEMPTS:
             raise failure

@@ -5,6 +5,7 @@ the time are told by the caller.
 
 1. Nothing that is signed is left out: every field of every type stands in its description, amounts exact.
 2. A peer is always shown by its whole did, which is what is signed; a handle beside it is the ledger's word.
+3. Each line is one of ours: nothing that others wrote ends one, or shows as anything but text.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gesell.amount import Amount
+from gesell.foreign import one_line
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import did_of, id_text
 from gesell_protocol.policy import Policy
@@ -82,7 +84,7 @@ def describe(
     ]
     width = max(len(name) for name, _ in pairs)
     lines = [f"  {name.ljust(width)}  {value}" for name, value in pairs if value]
-    return "\n".join([f"{title[0]} {title[1]}".rstrip(), *lines])
+    return "\n".join(one_line(line) for line in [f"{title[0]} {title[1]}".rstrip(), *lines])
 
 
 def peers_in(statement: Statement) -> tuple[bytes, ...]:

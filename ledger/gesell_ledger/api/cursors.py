@@ -27,7 +27,7 @@ class Cursors:
     def __init__(self, seed: bytes) -> None:
         key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"gesell cursors v1").derive(seed)
         # A cursor is one block, so ECB is the bare cipher; the zeros in it tell a cursor of ours from a guess.
-        self._cipher = Cipher(AES(key), ECB())  # noqa: S305
+        self._cipher = Cipher(AES(key), ECB())
 
     def write(self, commons: bytes) -> str:
         """The cursor of the place of a commons: 22 characters, for one place always the same."""

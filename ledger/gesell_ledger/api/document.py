@@ -23,6 +23,7 @@ from gesell_ledger.api.parameters import Parameter
 from gesell_ledger.api.problems import PROBLEM_TYPE
 from gesell_ledger.api.routing import Route
 from gesell_ledger.api.shapes import JSON
+from gesell_ledger.webhooks.signing import HEADERS
 from gesell_protocol.refusals import CODES
 
 Json = dict[str, Any]
@@ -40,14 +41,14 @@ async def get_document(request: web.Request) -> web.Response:
     return web.Response(body=request.app[DOCUMENT], content_type=JSON)
 
 
-def write_document(routes: Sequence[Route]) -> bytes:
-    """The document of these routes, as JSON."""
-    return msgspec.json.encode(describe(routes))
+def write_document(routes: Sequence[Route], messages: Mapping[str, Any]) -> bytes:
+    """The document of these routes and of what is sent to others, as JSON."""
+    return msgspec.json.encode(describe(routes, messages))
 
 
-def describe(routes: Sequence[Route]) -> Json:
-    """The document of these routes, as a value of lists, maps and texts."""
-    schemas = _Schemas(routes)
+def describe(routes: Sequence[Route], messages: Mapping[str, Any]) -> Json:
+    """The document as a value of lists, maps and texts; `messages` are the types of what is sent to others, by name."""
+    schemas = _Schemas(routes, messages.values())
     paths: dict[str, Json] = defaultdict(dict)
     for route in routes:
         paths[route.path][route.method.lower()] = _operation(route, schemas)
@@ -63,6 +64,7 @@ def describe(routes: Sequence[Route]) -> Json:
         "servers": [{"url": "/"}],
         "tags": _tags(routes),
         "paths": dict(paths),
+        "webhooks": {name: {"post": _delivery(name, message, schemas)} for name, message in messages.items()},
         "components": {"schemas": schemas.components, "securitySchemes": {"token": _TOKEN}},
     }
 
@@ -108,6 +110,19 @@ def _operation(route: Route, schemas: _Schemas) -> Json:
         **_refusals(route.refusals),
     }
     return operation
+
+
+def _delivery(name: str, message: Any, schemas: _Schemas) -> Json:
+    """A request that others are sent: signed and repeated as the Standard Webhooks specification has it."""
+    return {
+        "operationId": f"deliver_{name}",
+        "summary": " ".join((inspect.getdoc(message) or "").split()).rstrip("."),
+        "parameters": [
+            {"name": header, "in": "header", "required": True, "schema": {"type": "string"}} for header in HEADERS
+        ],
+        "requestBody": {"required": True, "content": _content({JSON: message}, schemas)},
+        "responses": {"2XX": {"description": "Taken; the next one follows."}},
+    }
 
 
 def _parameter(parameter: Parameter[Any], schemas: _Schemas) -> Json:
@@ -170,8 +185,8 @@ class _Schemas:
     `shapes`, under the names that they have there; where they are meant, they are referred to.
     """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        types: list[Any] = [answers.Problem]
+    def __init__(self, routes: Iterable[Route], messages: Iterable[Any]) -> None:
+        types: list[Any] = [answers.Problem, *messages]
         for route in routes:
             types += [parameter.type for parameter in route.parameters]
             types += [what for what in (*route.answer.values(), *route.body.values()) if not isinstance(what, str)]

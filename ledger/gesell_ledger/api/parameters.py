@@ -5,7 +5,7 @@ Owns name, type, range and default of every parameter, and the refusal of what d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
@@ -19,6 +19,8 @@ from gesell_protocol.names import id_of, is_handle, peer_of, unbase64url
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1_000
+#: How much of a name that nobody knows is told back.
+NAME_SHOWN_MAX: Final = 40
 
 T = TypeVar("T")
 
@@ -62,6 +64,15 @@ class Parameter(Generic[T]):
             return self.parse(msgspec.convert(text, self.type, strict=strict))
         except ValueError as error:
             raise Refused(self.code, f"{self.name}: {error}") from None
+
+
+def check_query(request: web.Request, known: Collection[str]) -> None:
+    """Refuse a query that says what the path does not know, or says a thing twice: a slip would go unnoticed else."""
+    for name in request.query:
+        if name not in known:
+            raise Refused("malformed", f"{name[:NAME_SHOWN_MAX]}: no parameter of this path")
+        if len(request.query.getall(name)) > 1:
+            raise Refused("malformed", f"{name}: stands there twice")
 
 
 # ── In the path ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -116,6 +116,6 @@ def make_app(
     app[METRICS] = metrics
     app[LIVE] = Live(reader, clock, metrics)
     app.on_shutdown.append(app[LIVE].stop)
-    app[document.DOCUMENT] = document.write_document(ROUTES)
+    app[document.DOCUMENT] = document.write_document(ROUTES, webhooks.MESSAGES)
     app.add_routes(route.served() for route in ROUTES)
     return app

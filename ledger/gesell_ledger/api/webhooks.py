@@ -91,6 +91,10 @@ class Message(Answered, frozen=True, kw_only=True):
     data: MessageData
 
 
+#: What endpoints are sent, by the name under which the description of the service has it.
+MESSAGES: Final = {"entry": Message}
+
+
 async def post_webhook(request: web.Request) -> web.Response:
     """Ask for a webhook: 201 with its secret, which is shown this once; 200 where the peer has one for this URL."""
     bearer, claims = await _signer_of(request)
@@ -167,7 +171,8 @@ async def _check_address(request: web.Request, url: URL) -> None:
         async with asyncio.timeout(LOOKUP_SECONDS):
             await check_public(url, request.app[RESOLVER])
     except NotPublic:
-        raise Refused("not-authorised", "this ledger delivers to public addresses only") from None
+        why = "this ledger delivers to public addresses only; its operator allows others: serve --webhooks-to-private"
+        raise Refused("not-authorised", why) from None
     except (TimeoutError, NoRoom):
         raise Refused("unavailable", "the name of the endpoint could not be looked up in time") from None
     except OSError:

@@ -162,13 +162,17 @@ def _check_who(books: Books, submission: Submission) -> Refusal | None:
     if kind in _STEWARD_TYPES and not membership.stewards_speak(books, statement.by, signers):
         return Refusal(
             code="not-authorised",
-            detail=f"{kind} takes a steward and the signatures of {commons.threshold} stewards",
+            detail=f"{kind} takes {_stewards(commons.threshold)}",
         )
     refusal = membership.check_new_signers(books, statement, signers)
     # Stewards need not be members, so what they say asks for no standing; a steward's own memo included.
     if refusal is not None or kind in _STEWARD_TYPES or (kind == "erase" and statement.by in commons.stewards):
         return refusal
     return _check_standing(books.members.get(statement.by), kind)
+
+
+def _stewards(threshold: int) -> str:
+    return "the signature of a steward" if threshold == 1 else f"a steward and the signatures of {threshold} stewards"
 
 
 def _check_standing(member: Member | None, kind: str) -> Refusal | None:

@@ -71,6 +71,7 @@ class Due:
 
     key: int
     commons: bytes
+    peer: bytes
     id: bytes
     due_ms: int
 
@@ -144,7 +145,7 @@ class Webhooks:
         of one commons; those that are due by now before the others, the first of each commons before all second ones.
         """
         found = await self._pool.fetch(_WEBHOOKS["list_pending"], keys, limit, each, now_ms)
-        return [Due(row["commons_id"], row["hash"], row["id"].bytes, row["due_ms"]) for row in found]
+        return [Due(row["commons_id"], row["hash"], row["peer"], row["id"].bytes, row["due_ms"]) for row in found]
 
     async def claim(self, commons: bytes, name: bytes, *, lease: UUID, now_ms: int, until_ms: int) -> Claimed | None:
         """Take a webhook until a moment; None if somebody has it, or it rests, or is live no more."""

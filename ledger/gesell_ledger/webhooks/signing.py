@@ -13,6 +13,8 @@ from typing import Final
 
 SECRET_BYTES: Final = 32
 SECRET_PREFIX: Final = "whsec_"
+#: What a message's id, time and signature are sent as.
+HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
 def secret_text(secret: bytes) -> str:
@@ -24,4 +26,4 @@ def sign_message(body: bytes, *, secret: bytes, message_id: str, now_s: int) -> 
     """The headers of one attempt; `message_id`, which has no full stop, is the same in all attempts."""
     signed = f"{message_id}.{now_s}.".encode() + body
     signature = b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
-    return {"webhook-id": message_id, "webhook-timestamp": str(now_s), "webhook-signature": f"v1,{signature}"}
+    return dict(zip(HEADERS, (message_id, str(now_s), f"v1,{signature}"), strict=True))

@@ -79,3 +79,16 @@ def test_default_is_within_what_may_be_said() -> None:
     for parameter in vars(parameters).values():
         if isinstance(parameter, Parameter) and parameter.default is not None:
             msgspec.convert(parameter.default, parameter.type)
+
+
+@pytest.mark.parametrize("query", ["limt=1", "limit=1&limt=1", "limit=1&limit=1", "Limit=1", "=1", "_=1", "x" * 5000])
+def test_a_query_says_nothing_that_is_not_known_and_nothing_twice(query: str) -> None:
+    with pytest.raises(Refused) as caught:
+        parameters.check_query(make_mocked_request("GET", f"/?{query}"), {"limit", "after"})
+    assert caught.value.refusal.code == "malformed"
+    assert len(caught.value.refusal.detail) < 200
+
+
+@pytest.mark.parametrize("query", ["", "limit=1", "limit=1&after=2", "limit="])
+def test_a_query_says_what_is_known(query: str) -> None:
+    parameters.check_query(make_mocked_request("GET", f"/?{query}"), {"limit", "after"})

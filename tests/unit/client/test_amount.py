@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_UP, localcontext
 from typing import Any
 
 import pytest
@@ -46,3 +47,27 @@ def test_amounts_do_not_mix_with_bare_numbers(other: Any) -> None:
     for mix in (lambda: wrg(1) + other, lambda: other + wrg(1), lambda: wrg(1) - other, lambda: wrg(1) < other):
         with pytest.raises(TypeError):
             mix()
+
+
+@pytest.mark.parametrize(
+    ("grains", "spec", "shown"),
+    [
+        (50_000, "", "0.05 WRG"),
+        (50_000, ">12", "    0.05 WRG"),
+        (50_000, "*^12s", "**0.05 WRG**"),
+        (1_234_565_000, ".2f", "1234.56"),  # a tie goes to the even neighbour
+        (1_234_575_000, ".2f", "1234.58"),
+        (10**18 - 1, ",.6f", "999,999,999,999.999999"),  # which no float can hold
+        (-50_000, "+.2f", "-0.05"),
+        (50_000, "8.2f", "    0.05"),
+    ],
+)
+def test_an_amount_is_shown_in_columns_and_with_so_many_decimals(grains: int, spec: str, shown: str) -> None:
+    with localcontext(prec=3, rounding=ROUND_UP):
+        assert format(wrg(grains), spec) == shown
+
+
+@pytest.mark.parametrize("spec", [".2", "e", "g", "%", "d", "012", ".3s"])
+def test_an_amount_has_no_format_that_would_cut_it(spec: str) -> None:
+    with pytest.raises(TypeError, match=r"amount\.decimal"):
+        format(wrg(50_000), spec)

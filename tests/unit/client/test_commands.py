@@ -9,12 +9,16 @@ import signal
 import stat
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 from wire_ledger import BOB, WireLedger, drop_applied, problem, serving
 
-from gesell import Peer
+from gesell import Malformed, Peer, advice, options, wallet_commands
+from gesell_ledger import commands as ledger_commands
 
 
 async def gesell(home: Path, *words: str, url: str = "http://127.0.0.1:1") -> tuple[int, str, str]:
@@ -135,6 +139,28 @@ async def test_an_interrupted_payment_is_kept_and_settled_without_paying_twice(t
     assert len(ledger.receipts) == 1
 
 
+async def test_a_rotation_without_an_answer_is_called_again_not_resent(tmp_path: Path) -> None:
+    ledger = WireLedger()
+    ledger.odd = [drop_applied, lambda *_: problem("unavailable", 503, retry_after=600)]
+    await gesell(tmp_path, "key", "new", "--no-passphrase")
+    words = ("key", "rotate", "--no-passphrase", "--commons", ledger.commons.hex())
+    async with serving(ledger) as url:
+        status, _, err = await gesell(tmp_path, *words, url=url)
+        assert (status, "Call the same command again" in err, "resend" in err) == (1, True, False)
+        ledger.odd = [drop_applied, lambda *_: problem("unavailable", 503, retry_after=30)]
+        ledger.posts.clear()
+        process = await started(tmp_path, *words, url=url)
+        async with asyncio.timeout(20):
+            while len(ledger.posts) < 2:  # noqa: ASYNC110 - the ledger is a server, it sets no event
+                await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, told = await process.communicate()
+    assert process.returncode == 130
+    assert "Call the same command again" in told.decode()
+    folder = tmp_path / ".config" / "gesell"
+    assert {path.name for path in folder.iterdir()} == {"id_ed25519", "id_ed25519.new", "id_ed25519.new.by"}
+
+
 async def test_without_the_ledger_the_wallet_goes_on_and_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,3 +187,71 @@ def test_the_library_needs_nothing_of_the_command_line() -> None:
     code = "import sys, gesell; print({'cyclopts', 'rich', 'asyncpg', 'gesell_ledger'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.strip() == "set()"
+
+
+def commands_of(app: App, *path: str) -> Iterator[tuple[str, App]]:
+    """All commands of an app that do something, however deep, with the words that call them."""
+    for name in app:
+        if not name.startswith("-"):
+            words = (*path, name)
+            if app[name].default_command is not None:
+                yield " ".join(words), app[name]
+            yield from commands_of(app[name], *words)
+
+
+@pytest.mark.parametrize("app", [wallet_commands.app, ledger_commands.app], ids=["wallet", "ledger"])
+def test_no_command_has_two_options_of_one_name(app: App) -> None:
+    seen = 0
+    for words, command in commands_of(app):
+        names = Counter(name for option in command.assemble_argument_collection() for name in option.names)
+        del names["*"]
+        assert [name for name, count in names.items() if count > 1] == [], words
+        seen += len(names)
+    assert seen > 10
+
+
+async def test_resend_says_which_file_it_needs(tmp_path: Path) -> None:
+    status, _, err = await gesell(tmp_path, "resend")
+    assert (status, "gesell resend FILE" in err) == (2, True)
+    waiting = tmp_path / ".local" / "state" / "gesell" / "x.envelope"
+    waiting.parent.mkdir(parents=True)
+    waiting.touch()
+    assert str(waiting) in (await gesell(tmp_path, "resend"))[2]
+
+
+async def test_a_bad_handle_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    status, _, err = await gesell(tmp_path, "join", "Ada")
+    assert status == 2
+    assert "'Ada' can't be a handle: 2 to 31 of a-z" in err
+    assert "malformed" not in err
+
+
+async def test_reads_do_not_say_that_nothing_was_applied(tmp_path: Path) -> None:
+    status, _, err = await gesell(tmp_path, "balance", "bob")
+    assert (status, "can't be reached" in err, "applied" in err) == (1, True, False)
+
+
+async def test_whoever_waits_long_is_told_that_it_is_still_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with options.waiting_told():
+        await asyncio.sleep(0)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(options, "SILENCE_SECONDS", 0.0)
+    with options.waiting_told():
+        await asyncio.sleep(0.1)
+    assert "still trying" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("category: too long", "category: too long (malformed)"),
+        ("malformed: category: too long", "category: too long (malformed)"),
+        ("category: too long (nothing was sent)", "category: too long (malformed)"),
+    ],
+)
+def test_a_code_is_told_once(detail: str, shown: str) -> None:
+    error = Malformed(detail, code="malformed", fields={})
+    assert advice.what_happened(error) == shown
+    assert advice.next_step(error) == ("Nothing was sent." if "nothing was sent" in detail else "Nothing was applied.")

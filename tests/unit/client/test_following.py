@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from itertools import islice
@@ -60,11 +61,17 @@ class Streaming:
         self.asked: list[tuple[str | None, str | None]] = []
         self.tokens: list[str | None] = []
         self.ending = asyncio.Event()
+        #: What the next reads of the service, of the commons and of its founding are answered instead.
+        self.odd: dict[str, list[web.Response]] = {"service": [], "commons": [], "founding": []}
 
     async def service(self, request: web.Request) -> web.Response:
+        if self.odd["service"]:
+            return self.odd["service"].pop(0)
         return web.json_response({"ledger": KEY.did, "version": "0", "time": 1, "clock_speed": 1, "limits": {}})
 
     async def commons(self, request: web.Request) -> web.Response:
+        if self.odd["commons"]:
+            return self.odd["commons"].pop(0)
         policy = {
             "tick_seconds": 86_400, "rest_ticks": 0, "brackets": [["0", 0]], "melt_to": "pool", "admission": "open",
             "credit_limit": "0", "vouch_min": "1", "visibility": self.visibility, "notice_ticks": 0,
@@ -75,6 +82,8 @@ class Streaming:
         return web.json_response({**fields, **sums, **head, "policy": policy})
 
     async def founding(self, request: web.Request) -> web.Response:
+        if self.odd["founding"]:
+            return self.odd["founding"].pop(0)
         return problem("not-found", 404)
 
     async def entries(self, request: web.Request) -> web.StreamResponse:
@@ -306,6 +315,67 @@ async def test_a_stream_that_ends_with_its_token_goes_on_with_another_however_of
         assert seqs(await heard(gesell, 1)) == [1]
 
 
+def down(times: int) -> list[web.Response]:
+    return [problem("unavailable", 503) for _ in range(times)]
+
+
+async def test_a_ledger_that_is_down_when_a_token_is_due_is_waited_for() -> None:
+    ledger = Streaming()
+    ledger.scripts = [ledger.saying(event(1)), problem("bad-token", 401), ledger.saying(event(2), stay=True)]
+    ledger.odd["service"] = down(9)  # a read asks four times
+    async with ledger.client(peer=ADA) as gesell:
+        assert seqs(await heard(gesell, 2)) == [1, 2]
+    assert ledger.odd["service"] == []
+
+
+async def test_a_ledger_that_is_down_when_a_gap_is_looked_into_is_waited_for() -> None:
+    ledger = Streaming(visibility="parties")
+    ledger.scripts = [ledger.saying(event(1), event(3)), ledger.saying(event(3), stay=True)]
+    ledger.odd["commons"] = down(9)
+    async with ledger.client() as gesell:
+        assert seqs(await heard(gesell, 2)) == [1, 3]
+    assert ledger.odd["commons"] == []
+
+
+async def test_who_may_not_see_the_commons_page_follows_what_it_sees() -> None:
+    ledger = Streaming(problem("internal", 500))
+    ledger.odd["commons"] = [problem("not-authorised", 403) for _ in range(2)]
+    ledger.scripts = [ledger.saying(event(4)), ledger.saying(event(6), event(9), stay=True)]
+    async with ledger.client() as gesell:
+        assert seqs(await heard(gesell, 3, after=None)) == [4, 6, 9]
+    assert ledger.asked == [(None, None), ("4", "4")], "without a place the ledger begins at its head"
+
+
+async def test_the_first_read_has_the_same_patience_as_the_first_connection() -> None:
+    ledger = Streaming()
+    ledger.scripts = [ledger.saying(event(1), stay=True)]
+    ledger.odd["founding"] = down(9)
+    async with ledger.client() as gesell:
+        gesell._link.patience = 60
+        assert seqs(await heard(gesell, 1)) == [1]
+    ledger.odd["founding"] = down(10_000)
+    async with ledger.client() as gesell:
+        with pytest.raises(Unreachable, match="can't be followed"):
+            await heard(gesell, 1)
+
+
+async def test_tokens_that_expire_while_nothing_happens_are_renewed_for_ever() -> None:
+    ledger = Streaming()
+    quiet = [problem("bad-token", 401), ledger.saying()] * 5
+    ledger.scripts = [*quiet, ledger.saying(event(1), stay=True)]
+    async with ledger.client(peer=ADA) as gesell:
+        assert seqs(await heard(gesell, 1)) == [1]
+
+
+async def test_no_ledger_can_keep_a_listener_away_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following_module, "RETRY_MAX_SECONDS", 0.01)
+    ledger = Streaming()
+    late = problem("rate-limited", 429, retry_after=1_000_000)
+    ledger.scripts = [ledger.saying(event(1)), late, ledger.saying(event(2), stay=True)]
+    async with ledger.client() as gesell:
+        assert seqs(await heard(gesell, 2)) == [1, 2]
+
+
 # ── The events themselves ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -322,3 +392,12 @@ def test_events_are_the_same_however_the_bytes_are_cut(size: int, crlf: bool) ->
     )
     data = data.replace(b"\n", b"\r\n") if crlf else data
     assert parsed(data, size=size) == [Event("entry", "Zoë\ntwo", "1"), Event("message", "x", "1")]
+
+
+def test_a_long_line_in_many_pieces_is_not_searched_over_and_over() -> None:
+    events, piece = Events(), b"data: " + b"x" * 10
+    began = time.process_time()
+    for _ in range(EVENT_MAX_BYTES // len(piece) - 1):
+        assert list(events.feed(piece)) == []
+    # A fraction of a second; with a search of the whole line at each piece it is half a minute and more.
+    assert time.process_time() - began < 8

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,50 @@ def test_a_file_that_can_not_be_written_leaves_the_one_before(tmp_path: Path) ->
     with pytest.raises(StatementFileError):
         save_statement(drafted(**ISSUE), tmp_path / "nowhere" / "issue.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_holds_anything_else_is_never_touched(tmp_path: Path) -> None:
+    path = tmp_path / "bob.key"
+    BOB.save(path, passphrase=None)
+    key = path.read_bytes()
+    with pytest.raises(StatementFileError, match="no statement file"):
+        save_statement(drafted(**ISSUE), path)
+    assert path.read_bytes() == key
+    other = tmp_path / "other.json"
+    save_statement(drafted(**ISSUE), other)
+    there = other.read_bytes()
+    with pytest.raises(StatementFileError, match="another statement"):
+        save_statement(drafted(**{**ISSUE, "amount": 9}), other)
+    assert other.read_bytes() == there
+    (tmp_path / "nothing").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StatementFileError):
+        save_statement(drafted(**ISSUE), tmp_path / "nothing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bob.key", "nothing", "other.json"]
+
+
+def test_those_who_sign_at_the_same_time_all_stand_in_the_file(tmp_path: Path) -> None:
+    path, draft = tmp_path / "issue.json", drafted(**ISSUE)
+    save_statement(draft, path)
+    signers = [Peer(bytes([100 + number]) * 32) for number in range(10)]
+    with ThreadPoolExecutor(10) as threads:
+        # Each has read the draft as it was when nobody else had signed.
+        list(threads.map(lambda peer: save_statement(cosign(draft, peer, now_ms=NOW_MS), path), signers))
+    assert set(load_statement(path).signers) == {ADA.key, *(peer.key for peer in signers)}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_replacement_that_fails_leaves_the_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, draft = tmp_path / "issue.json", drafted(**ISSUE)
+    save_statement(draft, path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StatementFileError, match="No space"):
+        save_statement(cosign(draft, EVE, now_ms=NOW_MS), path)
+    assert load_statement(path) == draft
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # ── In plain words ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from gesell import KeyFileError, NoKeyFile, PassphraseNeeded, Peer, WrongPassphrase
 from gesell_protocol import ed25519
@@ -47,6 +53,22 @@ def test_a_passphrase_is_asked_for_and_checked(tmp_path: Path) -> None:
         Peer.load(path)
     with pytest.raises(WrongPassphrase):
         Peer.load(path, passphrase="wrong")
+
+
+@pytest.mark.parametrize("passphrase", [None, b"right"])
+def test_a_key_of_openssl_is_loaded_too(tmp_path: Path, passphrase: bytes | None) -> None:
+    key, path = Ed25519PrivateKey.generate(), tmp_path / "key.pem"
+    protection = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection))
+    assert Peer.load(path, passphrase=passphrase).key == key.public_key().public_bytes_raw()
+    if passphrase is None:
+        assert Peer.did_in(path) == Peer.load(path).did
+        return
+    with pytest.raises(WrongPassphrase):
+        Peer.load(path, passphrase="wrong")
+    for read in (Peer.load, Peer.did_in):  # its public part is encrypted too
+        with pytest.raises(PassphraseNeeded):
+            read(path)
 
 
 def test_a_passphrase_for_an_open_key_is_ignored_and_an_empty_one_protects_nothing(tmp_path: Path) -> None:

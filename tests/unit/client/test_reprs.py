@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from inspect import ismodule
+
 import pytest
 from test_following import entry
 from wire_ledger import BOB, WireLedger, problem
 
+import gesell as gesell_package
 from gesell import Amount, Balance, Client, HistoryLine, Member, Peer
-from gesell.answers import read_entry
+from gesell.answers import moment, read_entry
+from gesell.errors import refused as refused_by
+from gesell.errors import with_currency
 from gesell.sync import Client as SyncClient
 
 ADA = Peer(b"\x01" * 32)
@@ -37,7 +42,7 @@ MEMBER = Member(peer=BOB.did, handle="bob", status="active", joined_ms=0, credit
         (MEMBER, ["bob active", BOB.did]),
         (read_entry(entry(3)), ["Entry 3 pay by did:key:"]),
         (read_entry(entry(3)).envelope, ["bytes, signed by did:key:"]),
-        (read_entry(entry(3)).postings[0], [f"pay +3 WRG {ADA.did}"]),
+        (read_entry(entry(3)).postings[0], [f"pay +3 grains of WRG {ADA.did}"]),
         (Client("http://127.0.0.1:8420", peer=ADA), ["http://127.0.0.1:8420", ADA.did]),
         (Client("http://127.0.0.1:8420", peer=BOB, by=ADA.did), [f"as {ADA.did}"]),
         (Client("http://127.0.0.1:8420"), ["as nobody"]),
@@ -56,8 +61,22 @@ async def test_results_and_receipts_name_entry_statement_and_postings(ledger: Wi
     envelopes = [await gesell.sign({"type": "pay", "legs": [(BOB, "1")]}) for _ in range(2)]
     [accepted] = await gesell.submit(envelopes[:1])
     assert accepted.receipt is not None
-    assert f"<pay +1000000 WRG {BOB.did}>" in repr(accepted.receipt)
+    assert f"<pay +1000000 grains of WRG {BOB.did}>" in repr(accepted.receipt)
+    assert f"at {moment(accepted.receipt.at_ms):%Y-%m-%d %H:%M:%S}: " in repr(accepted.receipt)
     assert repr(accepted) == "<Result accepted, entry 2>"
     ledger.odd = [lambda *_: problem("wrong-state", 409)]
     [refused] = await gesell.submit(envelopes[1:])
     assert repr(refused) == "<Result refused, wrong-state: wrong-state>"
+
+
+def test_a_refusal_speaks_of_money_at_a_prompt_too() -> None:
+    problem_ = {"code": "insufficient-funds", "detail": "…", "available": "5", "needed": "50000"}
+    shown = repr(with_currency(refused_by(problem_), code="WRG", scale=6))
+    says = "There is not enough: 0.000005 WRG to spend after melt, and this takes 0.05 WRG."
+    assert shown == f"InsufficientFunds({says!r})"
+
+
+def test_what_is_public_is_named() -> None:
+    assert sorted(gesell_package.__all__) == gesell_package.__all__
+    public = {name for name, value in vars(gesell_package).items() if name[0] != "_" and not ismodule(value)}
+    assert set(gesell_package.__all__) == public

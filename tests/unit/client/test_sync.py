@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import random
 import re
 import signal
 import subprocess
@@ -23,7 +24,9 @@ from wire_ledger import BOB, WireLedger, drop_applied, problem, serving
 
 import gesell
 from gesell import InsufficientFunds, Peer
+from gesell.delivery import deliver
 from gesell.sync import Client
+from gesell_protocol.names import id_of
 
 ADA = Peer(b"\x01" * 32)
 
@@ -68,7 +71,7 @@ def test_it_has_every_call_of_the_async_client_with_the_same_signature() -> None
             continue
         ours, theirs = inspect.signature(blocking[name]), inspect.signature(call)
         assert ours.parameters == theirs.parameters, name
-        returns = re.sub(r"AsyncGenerator\[(.+), None\]", r"Iterator[\1]", str(theirs.return_annotation))
+        returns = re.sub(r"AsyncGenerator\[(.+), None\]", r"Generator[\1, None, None]", str(theirs.return_annotation))
         assert ours.return_annotation == returns, name
         assert not inspect.iscoroutinefunction(blocking[name])
         assert blocking[name].__doc__, name
@@ -197,6 +200,77 @@ def test_an_interrupted_call_leaves_its_envelope_and_settles_later(ledger: WireL
         assert result.status == "replayed"
         assert client.unsettled == ()
     assert len(ledger.receipts) == 1
+
+
+def test_an_interrupt_after_the_answer_and_before_the_caller_has_it_loses_no_payment(
+    ledger: WireLedger, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deliver_and_interrupt(*args: Any, **kwargs: Any) -> None:
+        await deliver(*args, **kwargs)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with Client(url, commons=ledger.commons, peer=ADA) as client:
+        client.service()
+        monkeypatch.setattr("gesell.client.deliver", deliver_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            client.pay(BOB, "1")
+        monkeypatch.undo()
+        (left,) = client.unsettled
+        assert [id_of(left.id)] == list(ledger.receipts)
+        [result] = client.submit([left.envelope])
+        assert result.status == "replayed"
+        assert client.unsettled == ()
+
+
+def test_whenever_an_interrupt_strikes_what_was_applied_was_returned_or_is_unsettled(ledger: WireLedger) -> None:
+    chance = random.Random(7)
+    interrupts = 0
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with in_background(serving(ledger)) as url, Client(url, commons=ledger.commons, peer=ADA) as client:
+            client.pay("bob", "1")
+            for _ in range(250):
+                returned = set(ledger.receipts)
+                try:
+                    # A payment takes some milliseconds here; interrupts come before, within and after it.
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0002, 0.008))
+                    receipt = client.pay("bob", "1")
+                    returned.add(receipt.id)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except KeyboardInterrupt:
+                    interrupts += 1
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                left = client.unsettled
+                assert set(ledger.receipts) - returned <= {id_of(error.id) for error in left}
+                assert all(result.receipt for result in client.submit([error.envelope for error in left]))
+                assert client.unsettled == ()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupts, "no interrupt struck; this machine is too fast for the times above"
+
+
+def test_an_interrupt_before_the_work_is_handed_to_the_thread_does_not_wait_for_it(client: Client) -> None:
+    client.service()
+    loop = client._background._loop
+    assert loop is not None
+    hand = loop.call_soon_threadsafe
+
+    def interrupted(*args: Any) -> None:
+        loop.call_soon_threadsafe = hand  # type: ignore[method-assign]
+        raise KeyboardInterrupt
+
+    def pay() -> None:
+        loop.call_soon_threadsafe = interrupted  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            client.pay(BOB, "1")
+
+    caller = threading.Thread(target=pay, daemon=True)
+    caller.start()
+    caller.join(30)
+    assert not caller.is_alive()
+    assert client.unsettled == ()
+    assert client.member("bob").handle == "bob"
 
 
 def test_a_program_that_forgets_to_close_ends_quietly(ledger: WireLedger, url: str) -> None:

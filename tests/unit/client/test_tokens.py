@@ -11,7 +11,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from wire_ledger import BOB, KEY, WireLedger, problem, serving
 
-from gesell import BadToken, Client, Peer, UnexpectedAnswer
+from gesell import BadToken, Client, Peer, TooEarly, UnexpectedAnswer
 from gesell.clock import LedgerClock
 from gesell.tokens import Tokens, write_token
 
@@ -73,6 +73,16 @@ def test_where_a_day_passes_in_a_second_no_token_is_kept() -> None:
     tokens = Tokens(ADA, by=ADA.key)
     tokens.new(ledger=KEY.did, clock=clock)
     assert tokens.kept(ledger=KEY.did, clock=clock) is None
+
+
+def test_a_token_is_not_used_again_while_the_clock_is_in_doubt() -> None:
+    clock, _ = clock_at(NOW_MS)
+    tokens = Tokens(ADA, by=ADA.key)
+    made = tokens.new(ledger=KEY.did, clock=clock)
+    clock.forget()
+    assert tokens.kept(ledger=KEY.did, clock=clock) is None
+    clock.sample(NOW_MS, speed=1, received_at=0.0)
+    assert tokens.kept(ledger=KEY.did, clock=clock) == made
 
 
 # ── On the wire ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,3 +164,49 @@ async def test_a_token_is_never_sent_to_another_origin(ledger: WireLedger, gesel
         with pytest.raises(UnexpectedAnswer):
             await gesell.member("bob")
     assert other.tokens == []
+
+
+async def test_a_closed_commons_is_read_on_after_a_statement_that_came_too_early(
+    ledger: WireLedger, gesell: Client
+) -> None:
+    ledger.closed = True
+    await gesell.member("bob")
+    ledger.odd = [lambda *_: problem("too-early", 422)]
+    with pytest.raises(TooEarly):
+        await gesell.pay("bob", "1")
+    assert (await gesell.member("bob")).handle == "bob"
+
+
+async def test_an_envelope_of_a_closed_commons_does_not_close_the_client_s_own(ledger: WireLedger) -> None:
+    ledger.closed = True
+    own = bytes(16)
+    async with serving(ledger) as url, Client(url, commons=ledger.commons, peer=ADA) as member:
+        envelope = await member.sign({"type": "pay", "legs": [(BOB, 1)]})
+        async with Client(url, commons=own, peer=ADA) as carrier:
+            [result] = await carrier.submit([envelope])
+            assert result.status == "accepted"
+            assert carrier._link.closed == {ledger.commons}
+            ledger.tokens.clear()
+            with pytest.raises(UnexpectedAnswer):
+                await carrier.as_commons(ledger.commons).commons_list()
+    assert ledger.tokens == [("/v1/commons", None)], "what commons there are is told to everybody"
+
+
+async def test_no_token_is_made_out_to_another_ledger_than_the_one_that_keeps_the_commons(
+    ledger: WireLedger, gesell: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await gesell.currency()
+    ledger.closed = True
+
+    async def as_another(self: WireLedger, request: web.Request) -> web.Response:
+        fields = {"ledger": BOB.did, "version": "0", "time": self.time_ms(), "clock_speed": 1}
+        return web.json_response({**fields, "limits": {"statements": 10_000}})
+
+    monkeypatch.setattr(WireLedger, "service", as_another)
+    async with serving(ledger) as url, Client(url, commons=ledger.commons, peer=ADA) as relayed:
+        relayed._link.founded.update(gesell._link.founded)
+        with pytest.raises(UnexpectedAnswer, match="is kept by"):
+            await relayed.member("bob")
+        with pytest.raises(UnexpectedAnswer, match="is kept by"):
+            await relayed.add_webhook("https://shop.example/gesell")
+    assert {token for _, token in ledger.tokens} == {None}

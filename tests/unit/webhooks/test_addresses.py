@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gesell_ledger.webhooks.addresses import (
+    LOOKUPS_MAX,
     BadUrl,
     NotPublic,
     Resolver,
@@ -17,7 +21,7 @@ from gesell_ledger.webhooks.addresses import (
     open_socket,
     read_url,
 )
-from gesell_ledger.webhooks.sending import Sender
+from gesell_ledger.webhooks.sending import Outcome, Sender
 
 PUBLIC = ["93.184.215.14", "8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 PRIVATE = [
@@ -206,22 +210,70 @@ def test_no_socket_is_made_for_a_private_address(address: str) -> None:
     open_socket(to_private=True)(info).close()
 
 
-async def test_names_that_hang_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More of them than an event loop has threads."""
-    released = asyncio.Event()
-    loop = asyncio.get_running_loop()
+class HangingNames:
+    """A system whose look-ups of `hangs…` end when they are released; all others mean one public address."""
 
-    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.released = threading.Event()
+        self.asked: list[str] = []
+        monkeypatch.setattr(socket, "getaddrinfo", self.getaddrinfo)
+
+    def getaddrinfo(self, host: str, *_: Any, **__: Any) -> list[Any]:
+        self.asked.append(host)
         if host.startswith("hangs"):
-            asyncio.run_coroutine_threadsafe(released.wait(), loop).result()
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port))]
+            self.released.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 0))]
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingNames]:
+    names = HangingNames(monkeypatch)
+    yield names
+    names.released.set()
+
+
+async def test_names_that_hang_hold_up_no_other(hanging: HangingNames) -> None:
+    """More of them than an event loop has threads."""
     resolver = Resolver()
-    hanging = [asyncio.create_task(resolver.resolve(f"hangs-{n}.example", 443)) for n in range(24)]
+    tasks = [asyncio.create_task(resolver.resolve(f"hangs-{n}.example", 443)) for n in range(LOOKUPS_MAX - 1)]
     await asyncio.sleep(0)
     found = await asyncio.wait_for(resolver.resolve("shop.example", 443), 30)
-    assert [one["host"] for one in found] == ["8.8.8.8"]
-    assert not any(task.done() for task in hanging)
-    released.set()
-    await asyncio.gather(*hanging)
+    assert [(one["host"], one["port"]) for one in found] == [("8.8.8.8", 443)]
+    assert not any(task.done() for task in tasks)
+    hanging.released.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_name_that_hangs_takes_one_place_however_many_ask(hanging: HangingNames) -> None:
+    resolver = Resolver()
+    tasks = [asyncio.create_task(resolver.resolve("hangs.example", port)) for port in range(1, 2 * LOOKUPS_MAX)]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(resolver.resolve("shop.example", 443), 30)
+    tasks[0].cancel()
+    hanging.released.set()
+    first, *others = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(first, asyncio.CancelledError), "who gives up does so for itself alone"
+    assert [one[0]["port"] for one in others if isinstance(one, list)] == list(range(2, 2 * LOOKUPS_MAX))
+    assert hanging.asked == ["hangs.example", "shop.example"]
+
+
+async def test_where_all_places_are_taken_nobody_is_blamed(hanging: HangingNames) -> None:
+    """An attempt that times out leaves its look-up behind; who comes then is told at once, and not as a failure."""
+    url = "https://hangs-{}.example/"
+    async with Sender(to_private=True, connections=2 * LOOKUPS_MAX, attempt_seconds=0.5) as sender:
+        late = await asyncio.gather(*[sender.send(url.format(n), b"{}", {}) for n in range(LOOKUPS_MAX)])
+        assert late == [Outcome("failed", "no answer in time")] * LOOKUPS_MAX
+        assert await sender.send("https://shop.example/", b"{}", {}) == Outcome("postponed")
+        assert await sender.send(url.format(0), b"{}", {}) == Outcome("failed", "no answer in time")
+    assert "shop.example" not in hanging.asked
+
+
+async def test_where_files_run_out_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async with Sender(to_private=True, connections=1) as sender:
+        monkeypatch.setattr(socket, "socket", full)
+        outcome = await sender.send("http://127.0.0.1:9/", b"{}", {})
+        monkeypatch.undo()
+    assert outcome == Outcome("postponed")

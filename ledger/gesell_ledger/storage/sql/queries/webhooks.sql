@@ -54,9 +54,9 @@ JOIN gesell.commons c ON c.commons_id = w.commons_id;
 -- name: list_pending
 -- Webhooks of some commons that have entries to deliver, so many a commons at most; those that may be delivered first
 -- first, the commons in turn, so that one with many keeps no other from being found.
-SELECT commons_id, hash, id, due_ms
+SELECT commons_id, hash, peer, id, due_ms
 FROM (
-    SELECT w.commons_id, c.hash, w.id, greatest(w.next_ms, w.lease_ms) AS due_ms,
+    SELECT w.commons_id, c.hash, w.peer, w.id, greatest(w.next_ms, w.lease_ms) AS due_ms,
         row_number() OVER (PARTITION BY w.commons_id ORDER BY greatest(w.next_ms, w.lease_ms)) AS place
     FROM gesell.webhook w
     JOIN gesell.commons c ON c.commons_id = w.commons_id
