@@ -18,7 +18,7 @@ from gesell.errors import UnexpectedAnswer
 from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import Envelope, Memo
 from gesell_protocol.log import Posting, leaf_of
-from gesell_protocol.names import RESERVED_HOLDERS, Holder, id_of, id_text, is_handle, peer_of, unbase64url
+from gesell_protocol.names import RESERVED_HOLDERS, Holder, did_of, id_of, id_text, is_handle, peer_of, unbase64url
 from gesell_protocol.policy import Policy, read_policy
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Rejected

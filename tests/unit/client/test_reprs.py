@@ -40,7 +40,7 @@ MEMBER = Member(peer=BOB.did, handle="bob", status="active", joined_ms=0, credit
         (BALANCE, ["0.05 WRG", "0.06 WRG to spend", "0.000007 WRG"]),
         (LINE, ["7 pay -0.05 WRG for lift", BOB.did, "'thanks'"]),
         (MEMBER, ["bob active", BOB.did]),
-        (read_entry(entry(3)), ["Entry 3 pay by did:key:"]),
+        (read_entry(entry(3)), ["Entry 3 found by did:key:"]),
         (read_entry(entry(3)).envelope, ["bytes, signed by did:key:"]),
         (read_entry(entry(3)).postings[0], [f"pay +3 grains of WRG {ADA.did}"]),
         (Client("http://127.0.0.1:8420", peer=ADA), ["http://127.0.0.1:8420", ADA.did]),

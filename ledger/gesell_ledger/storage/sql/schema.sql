@@ -159,7 +159,7 @@ CREATE TABLE gesell.webhook (
     PRIMARY KEY (commons_id, peer, slot),
     CONSTRAINT webhook_id_once UNIQUE (commons_id, id)
 ) WITH (fillfactor = 50);
--- Finds the commons that have webhooks, and whether one was asked for since, without a look at the rows.
+-- Finds the commons that have webhooks, and whether one was asked for since.
 CREATE INDEX webhook_live ON gesell.webhook (commons_id, asked_s) WHERE state = 'live';
 
 -- One row: whose database this is, on which clock it runs, and when a service last ran on it.

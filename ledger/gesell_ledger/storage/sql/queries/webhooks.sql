@@ -40,8 +40,7 @@ WHERE commons_id = $1 AND peer = $2 AND id = $3 AND state <> 'deleted'
 RETURNING true;
 
 -- name: list_marks
--- Commons that have webhooks, with their last entries, and a digest of which webhooks these are and when they were asked for:
--- no request leaves a commons with one that it had before, whatever was deleted or disabled at the same time.
+-- Commons that have webhooks, with their last entries and a digest that is new after every request for one of them.
 SELECT c.commons_id, c.seq, w.asked
 FROM (
     SELECT commons_id, bit_xor(hashtextextended(id::text, asked_s)) AS asked
@@ -52,8 +51,7 @@ FROM (
 JOIN gesell.commons c ON c.commons_id = w.commons_id;
 
 -- name: list_pending
--- Webhooks of some commons that have entries to deliver, so many a commons at most; those that may be delivered first
--- first, the commons in turn, so that one with many keeps no other from being found.
+-- Webhooks with entries to deliver, due ones first, the commons in turn, so that none with many hides the others'.
 SELECT commons_id, hash, peer, id, due_ms
 FROM (
     SELECT w.commons_id, c.hash, w.peer, w.id, greatest(w.next_ms, w.lease_ms) AS due_ms,
