@@ -29,6 +29,7 @@ PREFIX: Final = "GESELL_SERVE_"
 PASSPHRASE: Final = "GESELL_KEY_PASSPHRASE"
 #: The file's only table.
 TABLE: Final = "serve"
+FILE_MAX_BYTES: Final = 1024 * 1024
 
 _SERVING = Parameter(group=Group("Serving", sort_key=1))
 _DATA = Parameter(group=Group("Data", sort_key=2))
@@ -119,6 +120,7 @@ def read_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
     if not said:
         return
     path = Path(said[0].value)
+    _check_file(path)
     file = Toml(path, must_exist=True, root_keys=(TABLE,), use_commands_as_keys=False)
     try:
         tables: dict[str, Any] = file.config
@@ -132,6 +134,18 @@ def read_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
     if isinstance(tables.get(TABLE), dict) and "config" in tables[TABLE]:
         raise CycloptsError(msg=f"{path} names another file of settings; there is only one")
     file(app, commands, arguments)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what can't be a file of settings before it is read: a folder, a device without end, a pipe."""
+    try:
+        if path.exists() and not path.is_file():
+            raise CycloptsError(msg=f"the file of settings {path} is no file")
+        with path.open("rb") as file:
+            if len(file.read(FILE_MAX_BYTES + 1)) > FILE_MAX_BYTES:
+                raise CycloptsError(msg=f"the file of settings {path} has more than {FILE_MAX_BYTES} bytes")
+    except OSError as error:
+        raise CycloptsError(msg=f"the file of settings {path} can't be read: {error.strerror or error}") from None
 
 
 def show_refusal(error: CycloptsError) -> Any:

@@ -403,7 +403,7 @@ def test_following_goes_on_over_an_outage_of_the_database(folder: Path, postgres
     database = postgres.make_database()
     asyncio.run(migrate(postgres.owner_dsn(database)))
     arguments = ("--database", postgres.service_dsn(database), "--key", str(folder / "ledger.key"))
-    # It reads so long after it was woken that entries are accepted, and then there is nothing to read them from.
+    # It reads so long after it was woken that, most times, entries are accepted and then nothing is there to read.
     with hasty(*arguments, feeds__PAUSE_SECONDS=0.4, feeds__PAUSE_SECONDS_MAX=0.4) as service:
         town = Town(service.url)
         town.pay(count=200)
@@ -423,7 +423,7 @@ def test_following_goes_on_over_an_outage_of_the_database(folder: Path, postgres
         assert len(log) == town.head
         assert heard_late == log
         assert heard_live == log[after:]
-        assert "feed_waits" in service.read_log()
+        assert service.read_log().count("heads_not_seen") >= 2
 
 
 def cut_off(postgres: OwnPostgres, service: Service, *, times: int) -> None:

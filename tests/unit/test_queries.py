@@ -114,7 +114,7 @@ def test_every_read_filters_or_joins_on_the_commons(topic: str, name: str) -> No
         "list_commons",
         "list_all_commons",
         "list_sharing",
-        "list_heads",
+        "list_marks",
     ):
         return
     assert re.search(r"commons_id = (\$1|ANY\(\$1)", sql)

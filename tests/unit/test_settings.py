@@ -316,6 +316,17 @@ def test_what_is_wrong_in_a_file_is_said(
     assert said in refusal(capsys, lambda: serve("--config", file))
 
 
+@pytest.mark.parametrize("path", ["/", "/dev/zero", "/dev/null"])
+def test_what_is_no_file_is_not_read_for_settings(serve: Serve, capsys: pytest.CaptureFixture[str], path: str) -> None:
+    assert "is no file" in refusal(capsys, lambda: serve("--config", path))
+
+
+def test_a_file_of_settings_that_has_no_end_is_not_read(
+    serve: Serve, write: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "more than 1048576 bytes" in refusal(capsys, lambda: serve("--config", write("#" * 1_048_577)))
+
+
 @pytest.mark.parametrize("variable", ["GESELL_SERVE_PROT", "GESELL_SERVE_CONFIG", "GESELL_SERVE_KEY_PASSPHRASE"])
 def test_a_variable_that_is_no_setting_is_refused_and_its_value_not_shown(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
