@@ -315,6 +315,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = vars(parser.parse_args())
     as_json = arguments.pop("json")
+    if arguments["workers"] > 1 and not arguments["plain"]:
+        parser.error("each worker packs its stream in its own way, so several are compared with --plain only")
     plan = Plan(**arguments)
     try:
         with running(*(("--workers", str(plan.workers)) if plan.workers > 1 else ())) as service:
