@@ -1,4 +1,3 @@
-# Tests of real processes wait much, so three run beside one another on two cores.
 # `make demo` and `make test` are all that a fresh machine with Python 3.11 or newer needs.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/gesell demo
 
 test: .venv/ready
-	$(PYTEST) -n 3 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -60,6 +60,8 @@ READ_SECONDS: Final = 10
 #: How long one slow reader may hold up the end, after everything queued has its answer.
 FAREWELL_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 1.0
+#: Longer than a supervisor waits before it kills.
+LAST_SECONDS: Final = 40.0
 #: How often a worker says that its loop goes round.
 BEAT_SECONDS: Final = 1.0
 
@@ -245,8 +247,17 @@ def main() -> int:
 async def _serve(orders: Orders) -> None:
     stopping = asyncio.Event()
     stop_on_signals(stopping)
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        # An end can be read again and again: left there, it would keep the loop from ever resting.
+        loop.remove_reader(sys.stdin.fileno())
+        stopping.set()
+        # Nobody may be left to kill a worker that does not get to its end, for want of a database, say.
+        loop.call_later(LAST_SECONDS, os._exit, 1)
+
     # Nothing more is said on stdin: it can be read only when it ends, with the supervisor or by its will.
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopping.set)
+    loop.add_reader(sys.stdin.fileno(), end)
     sockets = [socket.socket(fileno=descriptor) for descriptor in orders.sockets]
     for one in sockets:
         one.set_inheritable(False)
