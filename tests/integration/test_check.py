@@ -18,7 +18,7 @@ import pytest
 from gesell import Client, Peer, default_policy
 from gesell_ledger import commands
 from gesell_ledger.storage.migrate import migrate
-from tests.own_postgres import OwnPostgres, own_postgres
+from tests.own_postgres import OwnPostgres
 from tests.running import Service, open_folder
 
 DAY_MS = 86_400_000
@@ -28,12 +28,6 @@ TABLES = (
 )
 #: The tables that later migrations made, by their numbers.
 NEWER_TABLES = {3: "webhook"}
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[OwnPostgres]:
-    with own_postgres() as started:
-        yield started
 
 
 # ── A ledger that lived ──────────────────────────────────────────────────────────────────────────────────────────

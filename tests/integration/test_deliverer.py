@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,6 @@ from gesell_ledger.clock import Clock
 from gesell_ledger.deliverer import TURNS_EACH, TURNS_OF_PEER, Deliverer
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Receipted, Sequencer
-from gesell_ledger.storage.migrate import migrate
-from gesell_ledger.storage.postgres import open_pool
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.rows import key_of
 from gesell_ledger.storage.webhooks import Claimed, Webhook, Webhooks, Wish
@@ -34,7 +32,6 @@ from gesell_ledger.webhooks import addresses
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import uuid7
-from tests.own_postgres import OwnPostgres, own_postgres
 from tests.speaking import name_of, signer_of, submission_of, write_envelope, write_found
 from tests.webhooks import Attempt, endpoint, until
 
@@ -42,21 +39,6 @@ if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
 
 LEDGER, ADA, BOB = (signer_of(name) for name in ("ledger", "ada", "bob"))
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[OwnPostgres]:
-    with own_postgres() as started:
-        yield started
-
-
-@pytest.fixture
-async def pool(postgres: OwnPostgres) -> AsyncIterator[Pool]:
-    """Connections to a database with the tables in it."""
-    name = await asyncio.to_thread(postgres.make_database)
-    await migrate(postgres.owner_dsn(name))
-    async with open_pool(postgres.service_dsn(name), connections=8) as opened:
-        yield opened
 
 
 class Village:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,11 +11,8 @@ from gesell_ledger.api.reads import list_open
 from gesell_ledger.clock import Clock
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Receipted, Sequencer
-from gesell_ledger.storage.migrate import migrate
-from gesell_ledger.storage.postgres import open_pool
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.rows import key_of
-from tests.own_postgres import OwnPostgres, own_postgres
 from tests.speaking import POLICY, name_of, signer_of, submission_of, write_found
 
 if TYPE_CHECKING:
@@ -25,21 +20,6 @@ if TYPE_CHECKING:
 
 LEDGER, STEWARD = signer_of("ledger"), signer_of("steward")
 COMMONS = 40
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[OwnPostgres]:
-    with own_postgres() as started:
-        yield started
-
-
-@pytest.fixture
-async def pool(postgres: OwnPostgres) -> AsyncIterator[Pool]:
-    """Connections to a database with the tables in it."""
-    name = await asyncio.to_thread(postgres.make_database)
-    await migrate(postgres.owner_dsn(name))
-    async with open_pool(postgres.service_dsn(name), connections=4) as opened:
-        yield opened
 
 
 async def found(pool: Pool, *, every: int) -> list[bytes]:
