@@ -340,12 +340,7 @@ def read_history_line(fields: Mapping[str, Any], currency: Currency) -> HistoryL
 
 def read_entry(fields: Mapping[str, Any]) -> Entry:
     """Make an `Entry` of one item of `…/entries`; `ValueError` if it is not what its leaf and its seal bind."""
-    memo = fields.get("memo")
-    envelope = Envelope(
-        unbase64url(_text(fields, "body")),
-        tuple((peer_of(item["key"]), unbase64url(item["signature"])) for item in fields["signatures"]),
-        None if memo is None else Memo(unbase64url(memo["salt"]), str(memo["text"])),
-    )
+    envelope = read_json_envelope(fields)
     said = _said(envelope)
     category, ref = said.get("category"), said.get("ref")
     entry = Entry(
@@ -372,6 +367,19 @@ def read_entry(fields: Mapping[str, Any]) -> Entry:
     if leaf != entry.leaf:
         raise ValueError(f"the leaf of entry {entry.seq} is not its hash")
     return entry
+
+
+def read_json_envelope(fields: Mapping[str, Any]) -> Envelope:
+    """The envelope whose body, signatures and memo stand in JSON (SPEC §7.1); nothing in it is checked yet.
+
+    Raises `ValueError`, `TypeError`, `KeyError` or `AttributeError` for what has another form.
+    """
+    memo = fields.get("memo")
+    return Envelope(
+        unbase64url(_text(fields, "body")),
+        tuple((peer_of(item["key"]), unbase64url(item["signature"])) for item in fields["signatures"]),
+        None if memo is None else Memo(unbase64url(memo["salt"]), _text(memo, "text")),
+    )
 
 
 def _said(envelope: Envelope) -> Mapping[str, Any]:

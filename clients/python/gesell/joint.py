@@ -17,11 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
+from gesell.answers import read_json_envelope
 from gesell.errors import Refused, StatementFileError, refused
 from gesell.peer import Peer
 from gesell.wording import moment_text
-from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope, Memo, read_envelope, verify_envelope
-from gesell_protocol.names import base64url, did_of, peer_of, unbase64url
+from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope, read_envelope, verify_envelope
+from gesell_protocol.names import base64url, did_of
 from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Statement, read_statement
 
@@ -153,7 +154,7 @@ def load_statement(path: str | os.PathLike[str]) -> Envelope:
     try:
         if len(data) > FILE_MAX_BYTES:
             raise ValueError("too large")
-        envelope = _envelope_of(json.loads(data))
+        envelope = read_json_envelope(json.loads(data))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise StatementFileError(f"{path} is no statement file") from None
     check(envelope)
@@ -168,12 +169,3 @@ def _fields_of(envelope: Envelope) -> dict[str, Any]:
     if envelope.memo is not None:
         fields["memo"] = {"salt": base64url(envelope.memo.salt), "text": envelope.memo.text}
     return fields
-
-
-def _envelope_of(fields: dict[str, Any]) -> Envelope:
-    memo = fields.get("memo")
-    return Envelope(
-        unbase64url(fields["body"]),
-        tuple((peer_of(item["key"]), unbase64url(item["signature"])) for item in fields["signatures"]),
-        None if memo is None else Memo(unbase64url(memo["salt"]), memo["text"]),
-    )

@@ -23,7 +23,8 @@ class Result:
 
     `status` is `accepted` or `replayed` (with `receipt`), `refused` (with `error`, a `Refused`; nothing was
     applied), `unknown` (with `error`, an `OutcomeUnknown`: resend the same envelope), `unsent` (with `error`;
-    nothing was applied) or `mismatched` (with both: the receipt is not for what was signed).
+    nothing was applied) or `mismatched` (with both: the receipt is not for what was signed). That nothing was applied
+    is said of this sending: if the envelope was sent before, and that is not settled, it is as unknown as it was.
     """
 
     envelope: Envelope
