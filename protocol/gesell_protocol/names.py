@@ -134,6 +134,15 @@ def unbase64url(text: str) -> bytes:
         raise ValueError("not base64url without padding") from None
 
 
+def unhex(text: str, *, size: int) -> bytes:
+    """The `size` bytes of twice as many hex digits; `ValueError` for any other text."""
+    # `fromhex` would pass over white space, a line's end after the last digit included.
+    data = bytes.fromhex(text) if len(text) == 2 * size else b""
+    if len(data) != size:
+        raise ValueError(f"{2 * size} hex digits")
+    return data
+
+
 def is_handle(text: str) -> bool:
     """Whether a text can be a member's handle: of the right letters and not a reserved holder."""
     return HANDLE.fullmatch(text) is not None and text not in RESERVED_HOLDERS

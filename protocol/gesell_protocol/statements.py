@@ -477,3 +477,13 @@ _SHAPES: Final[Mapping[str, _Shape]] = {
 #: The types that only the ledger itself may speak (SPEC §3.6).
 LEDGER_TYPES: Final = frozenset({Sweep.type, Payout.type})
 TYPES: Final = tuple(_SHAPES)
+
+
+def others_in(statement: Statement) -> tuple[bytes, ...]:
+    """The peers whom a statement pays or is about, in the order of its body; its author, stewards and keys are not."""
+    match statement:
+        case Pay(legs=legs) | Grant(legs=legs):
+            return tuple(leg.to for leg in legs)
+        case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer):
+            return (peer,)
+    return ()

@@ -15,7 +15,7 @@ from gesell.joint import NOT_SENT
 from gesell.kept import keep
 from gesell_protocol.names import did_of
 from gesell_protocol.refusals import Rejected
-from gesell_protocol.statements import Admit, Grant, Issue, Pay, Statement, Suspend, read_statement
+from gesell_protocol.statements import Statement, others_in, read_statement
 
 PASSPHRASE: Final = "GESELL_PASSPHRASE"
 NOTHING_SENT: Final = "Nothing was sent."
@@ -100,7 +100,7 @@ async def _who_is_missing(client: Client, statement: Statement) -> tuple[str, st
     by = did_of(statement.by)
     if statement.type in _OWN_TYPES and await _standing(client, by) is None:
         return no_member(by), f"{_NOTHING_APPLIED} {TO_JOIN}"
-    for did in _others_in(statement):
+    for did in map(did_of, others_in(statement)):
         handle, status = await _standing(client, did) or ("", "")
         if status == "pending":
             return waits(handle), f"{_NOTHING_APPLIED} A steward admits who asked: gesell admit {handle}"
@@ -131,17 +131,6 @@ async def _standing(client: Client, did: str) -> tuple[str, str] | None:
     except errors.UnknownMember:
         return None
     return None if member.status == "left" else (member.handle, member.status)
-
-
-def _others_in(statement: Statement) -> list[str]:
-    match statement:
-        case Pay() | Grant():
-            return [did_of(leg.to) for leg in statement.legs]
-        case Issue():
-            return [did_of(statement.to)]
-        case Admit() | Suspend():
-            return [did_of(statement.peer)]
-    return []
 
 
 def no_member(did: str) -> str:

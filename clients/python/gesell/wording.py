@@ -38,6 +38,7 @@ from gesell_protocol.statements import (
     Share,
     Statement,
     Suspend,
+    others_in,
 )
 
 Pairs = Iterator[tuple[str, str]]
@@ -89,15 +90,8 @@ def describe(
 
 def peers_in(statement: Statement) -> tuple[bytes, ...]:
     """The peers whom a statement names, its author first; added keys are no peers."""
-    named = [statement.by]
-    match statement:
-        case Admit(peer=peer) | Suspend(peer=peer) | Issue(to=peer):
-            named.append(peer)
-        case Pay(legs=legs) | Grant(legs=legs):
-            named += [leg.to for leg in legs]
-        case Found(stewards=stewards) | ChangeStewards(stewards=stewards):
-            named += stewards
-    return tuple(dict.fromkeys(named))
+    stewards = statement.stewards if isinstance(statement, (Found, ChangeStewards)) else ()
+    return tuple(dict.fromkeys((statement.by, *others_in(statement), *stewards)))
 
 
 def _sentences(statement: Statement, words: Words) -> Pairs:

@@ -21,21 +21,17 @@ from gesell_protocol.log import Posting
 from gesell_protocol.policy import Policy
 from gesell_protocol.statements import (
     LEDGER_TYPES,
-    Admit,
     ChangePolicy,
     ChangeStewards,
     Found,
-    Grant,
-    Issue,
     Pay,
     Share,
     Statement,
-    Suspend,
+    others_in,
 )
 
 #: Stands among the parties of what concerns all who see the commons.
 EVERYBODY: Final = b""
-_OF_ALL: Final = (Found, ChangePolicy, ChangeStewards, Share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +109,5 @@ def mentions_of(statement: Statement, postings: Sequence[Posting]) -> tuple[byte
 def _named(statement: Statement) -> set[bytes]:
     if statement.type in LEDGER_TYPES:
         return set()
-    named = {statement.by}
-    match statement:
-        case Pay(legs=legs) | Grant(legs=legs):
-            named.update(leg.to for leg in legs)
-        case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer):
-            named.add(peer)
-        case _ if isinstance(statement, _OF_ALL):
-            named.add(EVERYBODY)
-        case _:
-            pass
-    return named
+    of_all = {EVERYBODY} if isinstance(statement, (Found, ChangePolicy, ChangeStewards, Share)) else set()
+    return {statement.by, *others_in(statement), *of_all}
