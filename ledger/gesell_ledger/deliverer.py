@@ -32,8 +32,8 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from gesell_ledger.api.answers import entry_json
+from gesell_ledger.api.reads import list_entries
 from gesell_ledger.api.subscribing import look_as_subscriber
-from gesell_ledger.api.tokens import Bearer
 from gesell_ledger.api.webhooks import Message, MessageData
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.core.books import Entry
@@ -241,14 +241,12 @@ class Deliverer:
         assert found is not None, "a webhook's commons is there for good"
         commons = found[0]
         now_ms = max(self._clock.look(), commons.at_ms)
-        bearer = Bearer(hook.peer, hook.key, 0, 0)
-        sight = await look_as_subscriber(self._reader, commons, bearer, now_ms=now_ms)
-        if sight is None or (hook.every_entry and not sight.every_entry):
+        sight, may_have = await look_as_subscriber(self._reader, commons, peer=hook.peer, key=hook.key, now_ms=now_ms)
+        if sight is None or not may_have or (hook.every_entry and not sight.every_entry):
             return None
-        if hook.every_entry:
-            listed = await self._reader.list_entries(commons.id, after=hook.seen, limit=PAGE)
-            return _Page(listed, bool(listed) and listed[-1][0].seq < commons.seq, read_at)
-        listed, more = await self._reader.list_entries_of(commons.id, sight, after=hook.seen, limit=PAGE)
+        # Who may see all may have asked for its own only.
+        asked = replace(sight, every_entry=hook.every_entry)
+        listed, more = await list_entries(self._reader, commons, asked, after=hook.seen, limit=PAGE)
         return _Page(listed, more, read_at)
 
     async def _send(self, hook: Claimed, entry: Entry, memo: Memo | None, kind: str) -> Outcome:

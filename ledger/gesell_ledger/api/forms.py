@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 from gesell_ledger.api import shapes
 from gesell_ledger.api.receiving import count_names
 from gesell_ledger.api.shapes import CommonsName, Grains, Id, KeyName, Moment, PeerName
-from gesell_protocol.names import id_of, is_handle, peer_of
+from gesell_protocol.names import id_of, is_handle, peer_of, unhex
 from gesell_protocol.policy import TICK_MAX
 from gesell_protocol.statements import KEYS_MAX, LEGS_MAX, STEWARDS_MAX
 
@@ -185,7 +185,7 @@ def _count_kept(value: Any) -> int:
 
 def read_key(text: str) -> bytes:
     """The key that a did:key or 64 hex digits name; `ValueError` for any other text."""
-    return peer_of(text) if text.startswith("did:") else _hex(text, size=32)
+    return peer_of(text) if text.startswith("did:") else unhex(text, size=32)
 
 
 def read_name(text: str) -> bytes | str:
@@ -238,14 +238,6 @@ def fields_of(form: AnyForm, holders: Mapping[str, bytes]) -> dict[str, Any]:
     return fields
 
 
-def _hex(text: str, *, size: int) -> bytes:
-    # `fromhex` would pass over white space, a line's end after the last digit included.
-    data = bytes.fromhex(text) if len(text) == 2 * size else b""
-    if len(data) != size:
-        raise ValueError(f"{2 * size} hex digits")
-    return data
-
-
 def _grains(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ValueError("grains are a string of digits")
@@ -271,7 +263,7 @@ def _balancing(balancing: bool) -> bool | None:
 
 
 _WRITERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "commons": lambda text: _hex(text, size=16),
+    "commons": lambda text: unhex(text, size=16),
     "id": id_of,
     "ref": id_of,
     "statement": id_of,

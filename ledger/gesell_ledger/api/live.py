@@ -26,7 +26,7 @@ from gesell_ledger.api.events import GZIP_HEAD, pack
 from gesell_ledger.api.feeds import Feed, Feeds, Listener, TooSlow
 from gesell_ledger.api.parameters import AFTER_SEQ, LAST_EVENT_ID
 from gesell_ledger.api.problems import Refused
-from gesell_ledger.api.rights import Visit, bearer_of
+from gesell_ledger.api.rights import BEARER, Visit
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.storage.faults import is_transient
@@ -104,7 +104,7 @@ class Live:
             return stream
         if self._stopping or len(self._lines) >= self._room:
             raise Refused("unavailable", "as many listen as this service can bear", retry_after=5)
-        listener = Listener(bearer_of(request), here.sight, seq=after, packed=packed)
+        listener = Listener(request[BEARER], here.sight, seq=after, packed=packed)
         line = _Line(request, stream, listener, asyncio.get_running_loop())
         feed = self.feeds.join(here.commons, listener, seen_ms=here.now_ms)
         self._add(line)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from msgspec import Meta
 
 from gesell_ledger.api import shapes
 from gesell_ledger.api.problems import Refused
-from gesell_protocol.names import id_of, is_handle, peer_of, unbase64url
+from gesell_protocol.names import COMMONS_BYTES, id_of, is_handle, peer_of, unbase64url, unhex
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1_000
@@ -78,13 +79,6 @@ def check_query(request: web.Request, known: Collection[str]) -> None:
 # ── In the path ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _commons(text: str) -> bytes:
-    name = bytes.fromhex(text)
-    if len(text) != 32 or len(name) != 16:
-        raise ValueError("32 hex digits")
-    return name
-
-
 def _member(text: str) -> bytes | str:
     if text.startswith("did:"):
         return peer_of(text)
@@ -94,7 +88,11 @@ def _member(text: str) -> bytes | str:
 
 
 COMMONS: Final[Parameter[bytes]] = Parameter(
-    name="commons", place="path", type=shapes.CommonsName, parse=_commons, code="unknown-commons"
+    name="commons",
+    place="path",
+    type=shapes.CommonsName,
+    parse=partial(unhex, size=COMMONS_BYTES),
+    code="unknown-commons",
 )
 MEMBER: Final[Parameter[bytes | str]] = Parameter(
     name="member",

@@ -20,7 +20,7 @@ from gesell_ledger.api.forms import AnyForm, Found, Join, fields_of, handles_of,
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.reads import LEDGER, MIN_TICK_SECONDS
 from gesell_ledger.api.receiving import BODIES, receive
-from gesell_ledger.api.rights import CLOCK, READER, bearer_of, look, nowhere
+from gesell_ledger.api.rights import BEARER, CLOCK, READER, look, nowhere
 from gesell_ledger.api.shapes import JSON
 from gesell_ledger.core.decide import Outcome
 from gesell_ledger.core.visibility import EVERYTHING, Sight
@@ -123,7 +123,7 @@ async def _ask(request: web.Request, form: AnyForm) -> _Asker:
     """Whether who asks may; raises `Refused`: `bad-token`, `not-authorised` for another's statement, and for who may
     see nothing of the commons `unknown-commons`, unless it asks to join.
     """
-    bearer = bearer_of(request)
+    bearer = request[BEARER]
     if isinstance(form, Found):
         return _Asker(EVERYTHING, None)
     reader = request.app[READER]

@@ -15,13 +15,15 @@ from gesell_ledger.api.parameters import COMMONS
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.tokens import BadToken, Bearer, Tokens
 from gesell_ledger.clock import LedgerClock
-from gesell_ledger.core.books import Commons, Key
+from gesell_ledger.core.books import Commons, Member
 from gesell_ledger.core.visibility import EVERYTHING, Sight, sight_of
 from gesell_ledger.storage.reading import Reader
 
 READER: Final = web.AppKey("reader", Reader)
 CLOCK: Final = web.AppKey[LedgerClock]("clock")
 TOKENS: Final = web.AppKey("tokens", Tokens)
+#: Who a request's token speaks for, None without one: found out once, before anything else is done for it.
+BEARER: Final = web.RequestKey[Bearer | None]("bearer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +37,16 @@ class Visit:
 
 
 async def visit(request: web.Request) -> Visit:
-    """Whom the path and the token name together; raises `Refused`: `bad-token`, or `unknown-commons` for who may see
-    nothing of it.
-    """
-    bearer = bearer_of(request)
+    """Whom the path and the token name together; raises `Refused` (`unknown-commons`) for who may see nothing of it."""
     commons, accounts = await load_commons(request)
     now = max(request.app[CLOCK].look(), commons.at_ms)
-    sight = await look(request.app[READER], commons, bearer, now_ms=now)
+    sight = await look(request.app[READER], commons, request[BEARER], now_ms=now)
     if sight is None:
         raise nowhere()
     return Visit(commons, now, accounts, sight)
 
 
-def bearer_of(request: web.Request) -> Bearer | None:
+def verify_bearer(request: web.Request) -> Bearer | None:
     """Who the request's token speaks for, None without one; raises `Refused` (`bad-token`) if it does not hold."""
     header = request.headers.get("Authorization")
     if header is None:
@@ -81,17 +80,20 @@ async def look(reader: Reader, commons: Commons, bearer: Bearer | None, *, now_m
     policy = commons.policy_at(now_ms)
     if bearer is None:
         return EVERYTHING if policy.visibility == "open" else None
-    member = await reader.load_member(commons.id, bearer.peer)
-    known = await reader.load_key(commons.id, bearer.key)
-    peer = bearer.peer if _speaks(bearer, known) else None
+    peer, member = await load_standing(reader, commons, peer=bearer.peer, key=bearer.key)
     return sight_of(commons, policy, peer, member)
 
 
-def _speaks(bearer: Bearer, known: Key | None) -> bool:
-    """Whether the key that signed is a live key of the peer it speaks for."""
-    if known is None:
-        return bearer.key == bearer.peer
-    return known.live and known.peer == bearer.peer
+async def load_standing(
+    reader: Reader, commons: Commons, *, peer: bytes, key: bytes
+) -> tuple[bytes | None, Member | None]:
+    """Whom a key that would speak for `peer` speaks for, None if it is no live key of it; and the membership of
+    `peer`.
+    """
+    member = await reader.load_member(commons.id, peer)
+    known = await reader.load_key(commons.id, key)
+    speaks = key == peer if known is None else known.live and known.peer == peer
+    return peer if speaks else None, member
 
 
 def nowhere() -> Refused:

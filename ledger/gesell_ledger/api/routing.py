@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gesell_ledger.api.parameters import IN_PATHS, Parameter, check_query
-from gesell_ledger.api.rights import bearer_of
+from gesell_ledger.api.rights import BEARER, verify_bearer
 from gesell_ledger.api.shapes import JSON
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -65,17 +65,18 @@ class Route:
 
     def served(self) -> web.RouteDef:
         """The row as the framework takes it."""
-        return web.RouteDef(self.method, self.path, self._checked() if self.in_protocol else self.handler, {})
-
-    def _checked(self) -> Handler:
-        """The handler behind a look at the token and the query's names, before anything is read or looked up."""
-        return _checked(self.handler, frozenset(item.name for item in self.query if item.place == "query"))
+        handler = self.handler
+        if self.in_protocol:
+            handler = _checked(handler, frozenset(item.name for item in self.query if item.place == "query"))
+        return web.RouteDef(self.method, self.path, handler, {})
 
 
 def _checked(handler: Handler, known: frozenset[str]) -> Handler:
+    """The handler behind a look at the token and the query's names, before anything is read or looked up."""
+
     @wraps(handler)
     async def check_first(request: web.Request) -> web.StreamResponse:
-        bearer_of(request)
+        request[BEARER] = verify_bearer(request)
         check_query(request, known)
         return await handler(request)
 

@@ -6,19 +6,19 @@ members'. Knows no request and no endpoint.
 
 from __future__ import annotations
 
-from gesell_ledger.api.rights import look
-from gesell_ledger.api.tokens import Bearer
+from gesell_ledger.api.rights import load_standing
 from gesell_ledger.core.books import RECEIVERS, Commons
-from gesell_ledger.core.visibility import Sight
+from gesell_ledger.core.visibility import Sight, sight_of
 from gesell_ledger.storage.reading import Reader
 
 
-async def look_as_subscriber(reader: Reader, commons: Commons, bearer: Bearer, *, now_ms: int) -> Sight | None:
-    """What a peer's webhooks may tell it: None unless it is an active or suspended member or a steward, and the key
-    that asked for them is a live one of its own.
+async def look_as_subscriber(
+    reader: Reader, commons: Commons, *, peer: bytes, key: bytes, now_ms: int
+) -> tuple[Sight | None, bool]:
+    """What `peer` sees of a commons by a key that speaks for it, None for nothing; and whether it may have webhooks
+    there: as an active or suspended member or a steward, by a live key of its own.
     """
-    sight = await look(reader, commons, bearer, now_ms=now_ms)
-    if sight is None or sight.peer is None or sight.peer in commons.stewards:
-        return None if sight is None or sight.peer is None else sight
-    member = await reader.load_member(commons.id, sight.peer)
-    return sight if member is not None and member.status in RECEIVERS else None
+    speaker, member = await load_standing(reader, commons, peer=peer, key=key)
+    sight = sight_of(commons, commons.policy_at(now_ms), speaker, member)
+    inside = peer in commons.stewards or (member is not None and member.status in RECEIVERS)
+    return sight, speaker is not None and inside

@@ -22,7 +22,7 @@ from gesell_ledger.api import parameters
 from gesell_ledger.api.answers import Answered, EntryRow, Page, TypeName, json_response
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.receiving import BODIES, receive
-from gesell_ledger.api.rights import CLOCK, READER, TOKENS, load_commons, look, nowhere, visit
+from gesell_ledger.api.rights import CLOCK, READER, TOKENS, load_commons, nowhere, visit
 from gesell_ledger.api.shapes import INT_MAX, CommonsName, Count, Id, Moment
 from gesell_ledger.api.subscribing import look_as_subscriber
 from gesell_ledger.api.tokens import TOKEN_MAX_CHARS, BadToken, Bearer
@@ -134,10 +134,12 @@ async def _signer_of(request: web.Request) -> tuple[Bearer, dict[str, Any]]:
 async def _read_wish(request: web.Request, commons: Commons, bearer: Bearer, claim: object) -> Wish:
     """What is asked for, by who may ask for it, for an endpoint that may be delivered to."""
     now_ms = max(request.app[CLOCK].look(), commons.at_ms)
-    if await look(request.app[READER], commons, bearer, now_ms=now_ms) is None:
-        raise nowhere()
-    sight = await look_as_subscriber(request.app[READER], commons, bearer, now_ms=now_ms)
+    sight, may_have = await look_as_subscriber(
+        request.app[READER], commons, peer=bearer.peer, key=bearer.key, now_ms=now_ms
+    )
     if sight is None:
+        raise nowhere()
+    if not may_have:
         raise Refused("not-authorised", "only active and suspended members and stewards have webhooks, by a live key")
     try:
         asked = msgspec.convert(claim, Asked)
