@@ -20,9 +20,10 @@ from typing import Any, Final
 from gesell_protocol.canonical import pack_array
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import STATEMENT_PREFIX
+from gesell_protocol.fields import Currency
 from gesell_protocol.names import commons_of, uuid7
 from gesell_protocol.policy import Policy
-from gesell_protocol.statements import EXPIRES_MAX_MS, Currency, write_body
+from gesell_protocol.statements import EXPIRES_MAX_MS, write_body
 
 PROCESSES: Final = 2
 #: Each account starts with this many grains and a payment moves at most `PAYMENT_MAX`, so that none runs dry.

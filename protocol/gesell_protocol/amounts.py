@@ -33,7 +33,7 @@ def parse_amount(amount: str | Decimal | int, *, scale: int) -> int:
         raise ValueError(f"{text!r} is not a decimal number like 12 or 0.05")
     sign, whole, fraction = match[1], match[2], (match[3] or "").rstrip("0")
     if len(fraction) > scale:
-        raise ValueError(f"{text} has more than the {scale} decimals of this currency; nothing is rounded")
+        raise ValueError(f"{text} has more than {scale} decimals; nothing is rounded")
     if len(whole.lstrip("0")) > 19:
         raise ValueError(f"{text} is beyond what a balance can hold")
     grains: int = int(whole) * 10**scale + int(fraction.ljust(scale, "0") or "0")

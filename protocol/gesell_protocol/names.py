@@ -28,6 +28,8 @@ Holder = bytes | str
 
 HANDLE: Final = re.compile(r"[a-z][a-z0-9_-]{1,30}")
 CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{1,9}")
+KIND: Final = re.compile(r"[a-z][a-z0-9-]{1,31}")
+UNIT: Final = re.compile(r"[!-~]{1,32}")
 CATEGORY: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"

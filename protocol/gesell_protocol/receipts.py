@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gesell_protocol.envelopes import Envelope
+from gesell_protocol.fields import Leg
 from gesell_protocol.log import Posting, leaf_of
-from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder, id_text
-from gesell_protocol.statements import Grant, Issue, Leave, Leg, Pay, Retire, Share, Statement
+from gesell_protocol.names import ESCROW, ISSUER, KIND, POOL, Holder, id_text
+from gesell_protocol.statements import Grant, Issue, Leave, Pay, Retire, Share, Statement, Thank, Writeoff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +128,19 @@ def check_receipt(receipt: Receipt, *, envelope: Envelope, statement: Statement,
     own = [posting for posting in receipt.postings if posting.reason != "melt"]
     melt = receipt.postings[: len(receipt.postings) - len(own)]
     _check_melt(melt, own, anybody=statement.type == "sweep")
-    if currency is not None and any(posting.asset != currency for posting in receipt.postings):
+    if isinstance(statement, Thank):
+        _check_kind(receipt.postings)
+    elif currency is not None and any(posting.asset != currency for posting in receipt.postings):
         raise ReceiptMismatch(f"a posting is not in {currency}")
     signed = signed_postings(statement, own)
     if signed is not None and [(p.reason, p.holder, p.amount) for p in own] != signed:
         raise ReceiptMismatch("the postings are not what was signed")
+
+
+def _check_kind(postings: Sequence[Posting]) -> None:
+    """Gifts are no money: what is thanked for is counted in one kind of gift, and nothing melts."""
+    if len({posting.asset for posting in postings}) != 1 or not KIND.fullmatch(postings[0].asset):
+        raise ReceiptMismatch("a gift is not counted in one kind of gift")
 
 
 def _check_sums(postings: Sequence[Posting]) -> None:
@@ -181,6 +190,10 @@ def signed_postings(statement: Statement, own: Sequence[Posting]) -> list[tuple[
         case Leave():
             left = own[-1].amount if own else 0
             return [("leave", statement.by, -left), ("leave", POOL, left)] if left > 0 else []
+        case Thank():
+            return _thank(statement, own)
+        case Writeoff():
+            return _writeoff(statement, own)
         case _ if statement.type in ("sweep", "payout"):
             return None
     return []
@@ -205,3 +218,26 @@ def _share(statement: Share, own: Sequence[Posting]) -> list[tuple[str, Holder, 
     if not 0 < shared <= statement.amount:
         raise ReceiptMismatch("a share took nothing, or more than was signed")
     return [("share", POOL, -shared), ("share", ESCROW, shared)]
+
+
+def _thank(statement: Thank, own: Sequence[Posting]) -> list[tuple[str, Holder, int]]:
+    """Who thanks is the receiver, or a steward for the pool; giver and quantity stand in the gift."""
+    if len(own) != 2 or own[1].holder not in (statement.by, POOL) or isinstance(own[0].holder, str):
+        raise ReceiptMismatch("a gift does not go from its giver to who thanks, or to the pool")
+    quantity = own[1].amount
+    if quantity <= 0 or own[0].holder == own[1].holder:
+        raise ReceiptMismatch("a gift gives nothing")
+    return [("gift", own[0].holder, -quantity), ("gift", own[1].holder, quantity)]
+
+
+def _writeoff(statement: Writeoff, own: Sequence[Posting]) -> list[tuple[str, Holder, int]]:
+    """The debt goes to who vouched, ascending, then to the pool, then to the issuer."""
+    payers = own[1:]
+    if not payers or any(posting.amount >= 0 for posting in payers):
+        raise ReceiptMismatch("a write-off that nobody pays")
+    peers = [one.holder for one in payers if not isinstance(one.holder, str)]
+    expected = [*sorted(set(peers)), *(name for name in (POOL, ISSUER) if any(one.holder == name for one in payers))]
+    if [one.holder for one in payers] != expected or statement.peer in peers:
+        raise ReceiptMismatch("a write-off is paid by others than those who vouched, the pool and the issuer")
+    paid = [("writeoff", one.holder, one.amount) for one in payers]
+    return [("writeoff", statement.peer, -sum(one.amount for one in payers)), *paid]

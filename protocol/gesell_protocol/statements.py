@@ -16,24 +16,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from gesell_protocol import ed25519
 from gesell_protocol.amounts import AMOUNT_MAX
-from gesell_protocol.canonical import INT_MAX, pack, unpack
-from gesell_protocol.envelopes import BODY_MAX_BYTES, Envelope, has_control_characters
-from gesell_protocol.names import CATEGORY, CURRENCY, commons_of, is_handle, is_uuid7, time_of_id
-from gesell_protocol.policy import TICK_MAX, TICK_SECONDS_MIN, Policy, read_policy
+from gesell_protocol.canonical import pack, unpack
+from gesell_protocol.envelopes import BODY_MAX_BYTES, Envelope
+from gesell_protocol.fields import (
+    GIFT_SCALE_MAX,
+    STEWARDS_MAX,
+    Currency,
+    Leg,
+    ascending,
+    bin_of,
+    distinct_keys,
+    int_from,
+    read_after,
+    read_amount,
+    read_category,
+    read_currency,
+    read_handle,
+    read_id,
+    read_kind,
+    read_legs,
+    read_name16,
+    read_new_key,
+    read_peer,
+    read_policy,
+    read_receiver,
+    read_seal,
+    read_time,
+    read_title,
+    read_true,
+    read_type,
+    read_unit,
+)
+from gesell_protocol.names import Holder, commons_of, time_of_id
+from gesell_protocol.policy import TICK_MAX, TICK_SECONDS_MIN, Policy
 from gesell_protocol.refusals import Rejected
 
 EXPIRES_MAX_MS: Final = 7 * 24 * 3600 * 1000
-LEGS_MAX: Final = 256
-STEWARDS_MAX: Final = 16
-KEYS_MAX: Final = 16
 SWEEP_MAX: Final = 400
 PAYOUT_MAX: Final = 300
-NAME_MAX_CHARS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +70,6 @@ class Statement:
     id: bytes
     expires_ms: int
     memo: bytes | None = None
-
-
-class Leg(NamedTuple):
-    """One payee and what it gets, in grains."""
-
-    to: bytes
-    amount: int
-
-
-@dataclass(frozen=True, slots=True)
-class Currency:
-    """A currency's code and its number of decimals."""
-
-    code: str
-    scale: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +169,60 @@ class Share(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MakeKind(Statement):
+    type: ClassVar[str] = "kind"
+    code: str
+    name: str
+    unit: str
+    scale: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gift(Statement):
+    """`to` is a peer, or the pool for the whole commons; `after` are the gifts that moved the giver."""
+
+    type: ClassVar[str] = "gift"
+    to: Holder
+    kind: str
+    quantity: int
+    after: tuple[bytes, ...] = ()
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thank(Statement):
+    type: ClassVar[str] = "thank"
+    gift: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decline(Statement):
+    type: ClassVar[str] = "decline"
+    gift: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdraw(Statement):
+    type: ClassVar[str] = "withdraw"
+    gift: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vouch(Statement):
+    """`whom` stands in the body as `for`; a `limit` of 0 takes the vouch back."""
+
+    type: ClassVar[str] = "vouch"
+    whom: bytes
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writeoff(Statement):
+    type: ClassVar[str] = "writeoff"
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep(Statement):
     type: ClassVar[str] = "sweep"
     accounts: tuple[bytes, ...]
@@ -231,134 +294,6 @@ def _read_fields(body: dict[str, Any], body_bytes: bytes, min_tick_seconds: int)
     return statement
 
 
-# ── Fields ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _bin(size: int, what: str) -> Callable[[object], bytes]:
-    def read(value: object) -> bytes:
-        if type(value) is not bytes or len(value) != size:
-            raise ValueError(f"{what} is bin of {size} bytes")
-        return value
-
-    return read
-
-
-_read_peer = _bin(32, "a key")
-_read_name16 = _bin(16, "an id")
-_read_seal = _bin(32, "a seal")
-
-
-def _read_new_key(value: object) -> bytes:
-    key = _read_peer(value)
-    ed25519.check_key(key)
-    return key
-
-
-def _read_id(value: object) -> bytes:
-    name = _read_name16(value)
-    if not is_uuid7(name):
-        raise ValueError("an id is a UUIDv7")
-    return name
-
-
-def _int_from(low: int, high: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"an int from {low} to {high}")
-        return value
-
-    return read
-
-
-_read_time = _int_from(0, INT_MAX)
-_read_amount = _int_from(1, AMOUNT_MAX)
-
-
-def _read_type(value: object) -> object:
-    return value
-
-
-def _read_true(value: object) -> bool:
-    if value is not True:
-        raise ValueError("present only as true")
-    return True
-
-
-def _read_category(value: object) -> str:
-    if type(value) is not str or not CATEGORY.fullmatch(value):
-        raise ValueError("1 to 32 of a-z, 0-9 and -, not beginning with -")
-    return value
-
-
-def _read_handle(value: object) -> str:
-    if type(value) is not str or not is_handle(value):
-        raise ValueError("2 to 31 of a-z, 0-9, _ and -, beginning with a letter, and no reserved holder")
-    return value
-
-
-def _read_title(value: object) -> str:
-    if type(value) is not str or not 1 <= len(value) <= NAME_MAX_CHARS or has_control_characters(value):
-        raise ValueError(f"text of 1 to {NAME_MAX_CHARS} characters, no control characters")
-    return value
-
-
-def _read_list(value: object, high: int) -> list[Any]:
-    if type(value) is not list or not 1 <= len(value) <= high:
-        raise ValueError(f"a list of 1 to {high}")
-    return value
-
-
-def _ascending(high: int, read_one: Callable[[object], bytes]) -> Callable[[object], tuple[bytes, ...]]:
-    def read(value: object) -> tuple[bytes, ...]:
-        keys = tuple(read_one(item) for item in _read_list(value, high))
-        if any(left >= right for left, right in pairwise(keys)):
-            raise ValueError("in ascending order, each once")
-        return keys
-
-    return read
-
-
-def _distinct_keys(read_one: Callable[[object], bytes]) -> Callable[[object], tuple[bytes, ...]]:
-    def read(value: object) -> tuple[bytes, ...]:
-        keys = tuple(read_one(item) for item in _read_list(value, KEYS_MAX))
-        if len(set(keys)) != len(keys):
-            raise ValueError("each key once")
-        return keys
-
-    return read
-
-
-def _read_leg(value: object) -> Leg:
-    if type(value) is not list or len(value) != 2:
-        raise ValueError("a leg is [to, amount]")
-    return Leg(_read_peer(value[0]), _read_amount(value[1]))
-
-
-def _read_legs(value: object) -> tuple[Leg, ...]:
-    legs = tuple(_read_leg(item) for item in _read_list(value, LEGS_MAX))
-    if len(legs) > 1:
-        if len({leg.to for leg in legs}) != len(legs):
-            raise ValueError("each payee once")
-        if sum(leg.amount for leg in legs) > AMOUNT_MAX:
-            raise ValueError("the total of a statement is at most 10^15 grains")
-    return legs
-
-
-def _read_currency(value: object) -> Currency:
-    if type(value) is not dict or set(value) != {"code", "scale"}:
-        raise ValueError("a currency is {code, scale}")
-    code, scale = value["code"], value["scale"]
-    if type(code) is not str or not CURRENCY.fullmatch(code):
-        raise ValueError("code: 2 to 10 of A-Z and 0-9, beginning with a letter")
-    if type(scale) is not int or not 0 <= scale <= 9:
-        raise ValueError("scale: an int from 0 to 9")
-    return Currency(code, scale)
-
-
-def _read_policy(value: object) -> Policy:
-    return read_policy(value, min_tick_seconds=1)
-
-
 # ── Shapes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -372,6 +307,16 @@ def _check_keys(statement: Keys) -> None:
         raise ValueError("add, revoke: at least one key")
     if set(statement.add) & set(statement.revoke):
         raise ValueError("add, revoke: a key is added or revoked, not both")
+
+
+def _check_gift(statement: Gift) -> None:
+    if statement.to == statement.by:
+        raise ValueError("to: nobody gives to themselves")
+
+
+def _check_vouch(statement: Vouch) -> None:
+    if statement.whom == statement.by:
+        raise ValueError("for: nobody vouches for themselves")
 
 
 def _check_issue(statement: Issue) -> None:
@@ -388,6 +333,10 @@ def _check_pay(statement: Pay) -> None:
     _check_grant(statement)
     if statement.balancing and len(statement.legs) > 1:
         raise ValueError("balancing: with one leg only")
+
+
+#: Fields whose names on the wire are not those of their attributes.
+_ATTRIBUTES: Final = {"expires": "expires_ms", "for": "whom"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,22 +363,22 @@ def _shape(
     """A type's fields beside those that every statement has; `found` alone names no commons."""
     enters = make in (Found, Join)
     everywhere: dict[str, Callable[[object], Any]] = {
-        "type": _read_type,
-        "by": _read_new_key if enters else _read_peer,
-        "id": _read_id,
-        "expires": _read_time,
+        "type": read_type,
+        "by": read_new_key if enters else read_peer,
+        "id": read_id,
+        "expires": read_time,
     }
     if make is not Found:
-        everywhere["commons"] = _bin(16, "a commons")
-    optional = {"memo": _read_seal, **(optional or {})}
+        everywhere["commons"] = bin_of(16, "a commons")
+    optional = {"memo": read_seal, **(optional or {})}
     readers = {**everywhere, **required, **optional}
-    fields = {name: _Field("expires_ms" if name == "expires" else name, read) for name, read in readers.items()}
+    fields = {name: _Field(_ATTRIBUTES.get(name, name), read) for name, read in readers.items()}
     return _Shape(make, fields, (*everywhere, *required), check)
 
 
 _STEWARDS: Final = {
-    "stewards": _ascending(STEWARDS_MAX, _read_new_key),
-    "threshold": _int_from(1, STEWARDS_MAX),
+    "stewards": ascending(STEWARDS_MAX, read_new_key),
+    "threshold": int_from(1, STEWARDS_MAX),
 }
 
 _SHAPES: Final[Mapping[str, _Shape]] = {
@@ -438,39 +387,59 @@ _SHAPES: Final[Mapping[str, _Shape]] = {
         _shape(
             Found,
             required={
-                "ledger": _read_peer,
-                "name": _read_title,
-                "currency": _read_currency,
-                "policy": _read_policy,
+                "ledger": read_peer,
+                "name": read_title,
+                "currency": read_currency,
+                "policy": read_policy,
                 **_STEWARDS,
             },
             check=_check_threshold,
         ),
-        _shape(Join, required={"handle": _read_handle}),
-        _shape(Admit, required={"peer": _read_peer}),
-        _shape(Suspend, required={"peer": _read_peer}),
+        _shape(Join, required={"handle": read_handle}),
+        _shape(Admit, required={"peer": read_peer}),
+        _shape(Suspend, required={"peer": read_peer}),
         _shape(Leave, required={}),
         _shape(
             Keys,
             required={},
-            optional={"add": _distinct_keys(_read_new_key), "revoke": _distinct_keys(_read_peer)},
+            optional={"add": distinct_keys(read_new_key), "revoke": distinct_keys(read_peer)},
             check=_check_keys,
         ),
-        _shape(ChangePolicy, required={"policy": _read_policy, "from_tick": _int_from(0, TICK_MAX)}),
+        _shape(ChangePolicy, required={"policy": read_policy, "from_tick": int_from(0, TICK_MAX)}),
         _shape(ChangeStewards, required=_STEWARDS, check=_check_threshold),
-        _shape(Erase, required={"statement": _read_name16}),
-        _shape(Issue, required={"to": _read_peer, "amount": _read_amount}, check=_check_issue),
-        _shape(Retire, required={"amount": _read_amount}, optional={"balancing": _read_true}),
+        _shape(Erase, required={"statement": read_name16}),
+        _shape(Issue, required={"to": read_peer, "amount": read_amount}, check=_check_issue),
+        _shape(Retire, required={"amount": read_amount}, optional={"balancing": read_true}),
         _shape(
             Pay,
-            required={"legs": _read_legs},
-            optional={"ref": _read_name16, "balancing": _read_true, "category": _read_category},
+            required={"legs": read_legs},
+            optional={"ref": read_name16, "balancing": read_true, "category": read_category},
             check=_check_pay,
         ),
-        _shape(Grant, required={"legs": _read_legs}, check=_check_grant),
-        _shape(Share, required={"amount": _read_amount}),
-        _shape(Sweep, required={"accounts": _ascending(SWEEP_MAX, _read_peer)}),
-        _shape(Payout, required={"share": _read_name16, "members": _ascending(PAYOUT_MAX, _read_peer)}),
+        _shape(Grant, required={"legs": read_legs}, check=_check_grant),
+        _shape(Share, required={"amount": read_amount}),
+        _shape(
+            MakeKind,
+            required={
+                "code": read_kind,
+                "name": read_title,
+                "unit": read_unit,
+                "scale": int_from(0, GIFT_SCALE_MAX),
+            },
+        ),
+        _shape(
+            Gift,
+            required={"to": read_receiver, "kind": read_kind, "quantity": read_amount},
+            optional={"after": read_after, "category": read_category},
+            check=_check_gift,
+        ),
+        _shape(Thank, required={"gift": read_name16}),
+        _shape(Decline, required={"gift": read_name16}),
+        _shape(Withdraw, required={"gift": read_name16}),
+        _shape(Vouch, required={"for": read_peer, "limit": int_from(0, AMOUNT_MAX)}, check=_check_vouch),
+        _shape(Writeoff, required={"peer": read_peer}),
+        _shape(Sweep, required={"accounts": ascending(SWEEP_MAX, read_peer)}),
+        _shape(Payout, required={"share": read_name16, "members": ascending(PAYOUT_MAX, read_peer)}),
     )
 }
 
@@ -484,6 +453,8 @@ def others_in(statement: Statement) -> tuple[bytes, ...]:
     match statement:
         case Pay(legs=legs) | Grant(legs=legs):
             return tuple(leg.to for leg in legs)
-        case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer):
+        case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer) | Vouch(whom=peer) | Writeoff(peer=peer):
+            return (peer,)
+        case Gift(to=bytes(peer)):
             return (peer,)
     return ()

@@ -17,12 +17,23 @@ from gesell.amount import Amount
 from gesell.errors import UnexpectedAnswer
 from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import Envelope, Memo
+from gesell_protocol.fields import GIFT_SCALE_MAX, Currency
 from gesell_protocol.log import Posting, leaf_of
-from gesell_protocol.names import RESERVED_HOLDERS, Holder, did_of, id_of, id_text, is_handle, peer_of, unbase64url
+from gesell_protocol.names import (
+    KIND,
+    RESERVED_HOLDERS,
+    UNIT,
+    Holder,
+    did_of,
+    id_of,
+    id_text,
+    is_handle,
+    peer_of,
+    unbase64url,
+)
 from gesell_protocol.policy import Policy, read_policy
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Rejected
-from gesell_protocol.statements import Currency
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS: Final = re.compile(r"-?[0-9]{1,25}")
@@ -48,12 +59,20 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A gift kind: `hour`, in units of `h`, with 2 decimals."""
+    """A gift kind: `hour`, in units of `h`, with 2 decimals. A kind is made once and never changes."""
 
     code: str
     name: str
     unit: str
     scale: int
+
+    def amount(self, grains: int) -> Amount:
+        """So much of this kind: `kind.amount(150)` is `1.5 h`."""
+        return Amount(grains, self.code, self.scale, unit=self.unit)
+
+
+#: The kind that every commons has from its founding on (SPEC §3.3).
+HOUR: Final = Kind(code="hour", name="hour", unit="h", scale=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +119,24 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GiftCount:
+    """Gifts of one kind that a member gave and received, and that were thanked for. Neither is a debt."""
+
+    kind: str
+    given: Amount
+    received: Amount
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}: {self.given} given, {self.received} received>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
     """An account at a time: prints as its effective balance.
 
     `effective` is what is there after the melt that is due; `available` may be spent (with the credit limit);
     `escrow` is held for open holds; `posted` is the sum of the postings so far; `next_melt` is what the end of the
-    running tick will take if nothing moves.
+    running tick will take if nothing moves. `gifts` counts what was given and received without a price, by kind.
     """
 
     effective: Amount
@@ -116,6 +147,7 @@ class Balance:
     at_ms: int
     tick: int
     seq: int
+    gifts: tuple[GiftCount, ...] = ()
 
     @property
     def at(self) -> datetime:
@@ -221,52 +253,51 @@ def understood(read: Callable[[dict[str, Any]], _T], fields: dict[str, Any]) -> 
 
 def read_service(fields: Mapping[str, Any]) -> Service:
     """Make a `Service` of the answer of `GET /v1`."""
-    speed = _int(fields, "clock_speed")
+    speed = int_in(fields, "clock_speed")
     if speed < 1:
         raise ValueError("clock_speed is at least 1")
     return Service(
-        ledger=_text(fields, "ledger"),
-        version=_text(fields, "version"),
-        time_ms=_int(fields, "time"),
+        ledger=text_in(fields, "ledger"),
+        version=text_in(fields, "version"),
+        time_ms=int_in(fields, "time"),
         clock_speed=speed,
-        limits={name: _int(fields["limits"], name) for name in fields["limits"]},
+        limits={name: int_in(fields["limits"], name) for name in fields["limits"]},
     )
 
 
 def read_commons(fields: Mapping[str, Any]) -> Commons:
     """Make a `Commons` of what `GET /v1/commons/{commons}` answers."""
-    currency = Currency(_text(fields["currency"], "code"), _int(fields["currency"], "scale"))
+    currency = Currency(text_in(fields["currency"], "code"), int_in(fields["currency"], "scale"))
 
     def amount(name: str) -> Amount:
-        return Amount(_grains(fields[name]), currency.code, currency.scale)
+        return Amount(grains_in(fields[name]), currency.code, currency.scale)
 
     return Commons(
-        id=_text(fields, "commons"),
-        name=_text(fields, "name"),
-        ledger=_text(fields, "ledger"),
+        id=text_in(fields, "commons"),
+        name=text_in(fields, "name"),
+        ledger=text_in(fields, "ledger"),
         currency=currency,
         policy=read_json_policy(fields["policy"]),
-        upcoming=tuple((_int(item, "from_tick"), read_json_policy(item["policy"])) for item in fields["upcoming"]),
+        upcoming=tuple((int_in(item, "from_tick"), read_json_policy(item["policy"])) for item in fields["upcoming"]),
         stewards=tuple(str(did) for did in fields["stewards"]),
-        threshold=_int(fields, "threshold"),
-        kinds=tuple(
-            Kind(
-                code=_text(kind, "code"),
-                name=_text(kind, "name"),
-                unit=_text(kind, "unit"),
-                scale=_int(kind, "scale"),
-            )
-            for kind in fields["kinds"]
-        ),
-        seq=_int(fields, "seq"),
-        at_ms=_int(fields, "at"),
-        tick=_int(fields, "tick"),
+        threshold=int_in(fields, "threshold"),
+        kinds=tuple(_kind(item) for item in fields["kinds"]),
+        seq=int_in(fields, "seq"),
+        at_ms=int_in(fields, "at"),
+        tick=int_in(fields, "tick"),
         supply=amount("supply"),
         pool=amount("pool"),
         escrow=amount("escrow"),
         melt_due=amount("melt_due") if "melt_due" in fields else None,
-        members=_int(fields, "members"),
+        members=int_in(fields, "members"),
     )
+
+
+def _kind(fields: Mapping[str, Any]) -> Kind:
+    code, unit, scale = text_in(fields, "code"), text_in(fields, "unit"), int_in(fields, "scale")
+    if not KIND.fullmatch(code) or not UNIT.fullmatch(unit) or not 0 <= scale <= GIFT_SCALE_MAX:
+        raise ValueError("no kind of gift")
+    return Kind(code=code, name=text_in(fields, "name"), unit=unit, scale=scale)
 
 
 def read_json_policy(fields: Mapping[str, Any]) -> Policy:
@@ -274,9 +305,9 @@ def read_json_policy(fields: Mapping[str, Any]) -> Policy:
     return read_policy(
         {
             **fields,
-            "brackets": [[_grains(start), ppb] for start, ppb in fields["brackets"]],
-            "credit_limit": _grains(fields["credit_limit"]),
-            "vouch_min": _grains(fields["vouch_min"]),
+            "brackets": [[grains_in(start), ppb] for start, ppb in fields["brackets"]],
+            "credit_limit": grains_in(fields["credit_limit"]),
+            "vouch_min": grains_in(fields["vouch_min"]),
         },
         min_tick_seconds=1,
     )
@@ -284,29 +315,32 @@ def read_json_policy(fields: Mapping[str, Any]) -> Policy:
 
 def read_member(fields: Mapping[str, Any], currency: Currency | None) -> Member:
     """Make a `Member` of one item of `…/members`; without the currency its credit limit stays untold."""
-    peer = _text(fields, "peer")
+    peer = text_in(fields, "peer")
     peer_of(peer)
-    handle = _text(fields, "handle")
+    handle = text_in(fields, "handle")
     if not is_handle(handle):
         raise ValueError(f"{handle!r} is no handle")
-    limit = _grains(fields["credit_limit"])
+    limit = grains_in(fields["credit_limit"])
     return Member(
         peer=peer,
         handle=handle,
-        status=_text(fields, "status"),
-        joined_ms=_int(fields, "joined"),
+        status=text_in(fields, "status"),
+        joined_ms=int_in(fields, "joined"),
         credit_limit=None if currency is None else Amount(limit, currency.code, currency.scale),
         keys=tuple(str(key) for key in fields["keys"]),
     )
 
 
-def read_balance(fields: Mapping[str, Any], currency: Currency) -> Balance:
-    """Make a `Balance` of the currency's item of `…/balances`; a member without an account has zero."""
+def read_balance(fields: Mapping[str, Any], currency: Currency, kinds: Mapping[str, Kind]) -> Balance:
+    """Make a `Balance` of the items of `…/balances`; a member without an account has zero.
+
+    A kind of gift that is not among `kinds` is shown by its code.
+    """
     items = [item for item in fields["items"] if item["asset_code"] == currency.code]
     item: Mapping[str, Any] = items[0] if items else {}
 
     def amount(name: str) -> Amount:
-        return Amount(_grains(item[name] if items else "0"), currency.code, currency.scale)
+        return Amount(grains_in(item[name] if items else "0"), currency.code, currency.scale)
 
     return Balance(
         effective=amount("balance"),
@@ -314,23 +348,36 @@ def read_balance(fields: Mapping[str, Any], currency: Currency) -> Balance:
         escrow=amount("escrow"),
         posted=amount("posted"),
         next_melt=amount("next_melt"),
-        at_ms=_int(fields, "at"),
-        tick=_int(fields, "tick"),
-        seq=_int(fields, "seq"),
+        at_ms=int_in(fields, "at"),
+        tick=int_in(fields, "tick"),
+        seq=int_in(fields, "seq"),
+        gifts=tuple(_gift_count(item, kinds) for item in fields["items"] if "given" in item),
     )
 
 
-def read_history_line(fields: Mapping[str, Any], currency: Currency) -> HistoryLine:
-    """Make a `HistoryLine` of one item of `…/postings`."""
+def _gift_count(fields: Mapping[str, Any], kinds: Mapping[str, Kind]) -> GiftCount:
+    code, scale = text_in(fields, "asset_code"), int_in(fields, "asset_scale")
+    unit = kinds[code].unit if code in kinds else ""
+    given, received = (Amount(grains_in(fields[name]), code, scale, unit=unit) for name in ("given", "received"))
+    return GiftCount(kind=code, given=given, received=received)
+
+
+def gift_kinds_in(fields: Mapping[str, Any]) -> set[str]:
+    """The kinds of gifts among the items of `…/balances`."""
+    return {text_in(item, "asset_code") for item in fields["items"] if "given" in item}
+
+
+def read_history_line(fields: Mapping[str, Any], amount_of: Callable[[int], Amount]) -> HistoryLine:
+    """Make a `HistoryLine` of one item of `…/postings`; `amount_of` makes an amount of grains."""
     counterpart, category, ref, memo = (fields.get(name) for name in ("counterpart", "category", "ref", "memo"))
     return HistoryLine(
-        seq=_int(fields, "seq"),
-        at_ms=_int(fields, "at"),
-        type=_text(fields, "type"),
-        id=_text(fields, "id"),
-        reason=_text(fields, "reason"),
-        amount=Amount(_grains(fields["amount"]), currency.code, currency.scale),
-        balance=Amount(_grains(fields["balance"]), currency.code, currency.scale),
+        seq=int_in(fields, "seq"),
+        at_ms=int_in(fields, "at"),
+        type=text_in(fields, "type"),
+        id=text_in(fields, "id"),
+        reason=text_in(fields, "reason"),
+        amount=amount_of(grains_in(fields["amount"])),
+        balance=amount_of(grains_in(fields["balance"])),
         counterpart=None if counterpart is None else str(counterpart),
         category=None if category is None else str(category),
         ref=None if ref is None else str(ref),
@@ -344,13 +391,13 @@ def read_entry(fields: Mapping[str, Any]) -> Entry:
     said = _said(envelope)
     category, ref = said.get("category"), said.get("ref")
     entry = Entry(
-        seq=_int(fields, "seq"),
-        at_ms=_int(fields, "at"),
+        seq=int_in(fields, "seq"),
+        at_ms=int_in(fields, "at"),
         # From the body, which is signed and which the leaf binds; what stands beside it is the operator's word.
-        type=_text(said, "type"),
+        type=text_in(said, "type"),
         by=did_of(said["by"]),
         id=id_text(said["id"]),
-        category=None if category is None else _text(said, "category"),
+        category=None if category is None else text_in(said, "category"),
         ref=None if ref is None else id_text(ref),
         memo=None if envelope.memo is None else envelope.memo.text,
         envelope=envelope,
@@ -376,9 +423,9 @@ def read_json_envelope(fields: Mapping[str, Any]) -> Envelope:
     """
     memo = fields.get("memo")
     return Envelope(
-        unbase64url(_text(fields, "body")),
+        unbase64url(text_in(fields, "body")),
         tuple((peer_of(item["key"]), unbase64url(item["signature"])) for item in fields["signatures"]),
-        None if memo is None else Memo(unbase64url(memo["salt"]), _text(memo, "text")),
+        None if memo is None else Memo(unbase64url(memo["salt"]), text_in(memo, "text")),
     )
 
 
@@ -396,10 +443,10 @@ def read_json_receipt(fields: Mapping[str, Any]) -> Receipt:
     """Make a `Receipt` of its JSON form."""
     return Receipt(
         commons=bytes.fromhex(fields["commons"]),
-        seq=_int(fields, "seq"),
-        at_ms=_int(fields, "at"),
-        tick=_int(fields, "tick"),
-        id=id_of(_text(fields, "id")),
+        seq=int_in(fields, "seq"),
+        at_ms=int_in(fields, "at"),
+        tick=int_in(fields, "tick"),
+        id=id_of(text_in(fields, "id")),
         leaf=bytes.fromhex(fields["leaf"]),
         postings=_postings(fields["postings"]),
     )
@@ -407,7 +454,7 @@ def read_json_receipt(fields: Mapping[str, Any]) -> Receipt:
 
 def _postings(items: Any) -> tuple[Posting, ...]:
     return tuple(
-        Posting(str(reason), _holder(holder), str(asset), _grains(amount)) for reason, holder, asset, amount in items
+        Posting(str(reason), _holder(holder), str(asset), grains_in(amount)) for reason, holder, asset, amount in items
     )
 
 
@@ -415,20 +462,23 @@ def _holder(text: str) -> Holder:
     return text if text in RESERVED_HOLDERS else peer_of(text)
 
 
-def _grains(value: Any) -> int:
+def grains_in(value: Any) -> int:
+    """An amount in grains, which JSON has as a string of digits."""
     if not isinstance(value, str) or not _DIGITS.fullmatch(value):
         raise ValueError(f"{value!r} is not an amount as a string of digits")
     return int(value)
 
 
-def _int(fields: Mapping[str, Any], name: str) -> int:
+def int_in(fields: Mapping[str, Any], name: str) -> int:
+    """The int of a field."""
     value = fields[name]
     if type(value) is not int:
         raise ValueError(f"{name} is not an int")
     return value
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def text_in(fields: Mapping[str, Any], name: str) -> str:
+    """The text of a field."""
     value = fields[name]
     if type(value) is not str:
         raise ValueError(f"{name} is not text")

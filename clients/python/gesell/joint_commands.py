@@ -35,9 +35,10 @@ from gesell.options import (
 )
 from gesell.showing import is_agreed, say, say_lines, show_json, tell
 from gesell_protocol.envelopes import Envelope
+from gesell_protocol.fields import Currency
 from gesell_protocol.names import did_of, peer_of
 from gesell_protocol.receipts import Receipt
-from gesell_protocol.statements import Currency, Found, Keys, Statement
+from gesell_protocol.statements import Found, Keys, Statement
 
 _LASTS: Final = re.compile(r"([0-9]{1,6})([mhd])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}

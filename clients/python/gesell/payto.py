@@ -20,8 +20,8 @@ from urllib.parse import quote, unquote_to_bytes
 from gesell.amount import Amount, grains_of
 from gesell_protocol.amounts import AMOUNT_MAX
 from gesell_protocol.envelopes import MEMO_MAX_CHARS, has_control_characters
+from gesell_protocol.fields import Currency
 from gesell_protocol.names import CATEGORY, CURRENCY, id_of, is_handle, peer_of
-from gesell_protocol.statements import Currency
 
 #: A message of 1,000 characters takes at most 12,000 once it is percent-encoded; the rest is far below this.
 LINK_MAX_CHARS: Final = 16_384

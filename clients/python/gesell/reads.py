@@ -51,6 +51,7 @@ from gesell.peer import Peer, PeerLike
 from gesell.tokens import Tokens
 from gesell.transport import PASSING, Answer, AnswerTooLong, Transport, json_of, passes
 from gesell.unsettled import Unsettled
+from gesell_protocol.fields import Currency
 from gesell_protocol.names import (
     COMMONS_BYTES,
     KEY_BYTES,
@@ -64,7 +65,7 @@ from gesell_protocol.names import (
     time_of_id,
 )
 from gesell_protocol.receipts import Receipt
-from gesell_protocol.statements import Currency, Found, read_statement
+from gesell_protocol.statements import Found, read_statement
 
 PAGE: Final = 1_000
 NAMES_A_PEER: Final = "a peer is named by its handle, its did, a Peer or the 32 bytes of its key"

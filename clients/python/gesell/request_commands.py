@@ -23,8 +23,8 @@ from gesell.errors import UnknownMember
 from gesell.options import DEFAULTS, MemoOption, Mistake, Options, run, waiting_told
 from gesell.payto import PaymentRequest
 from gesell.showing import is_agreed, say, show_json, tell
+from gesell_protocol.fields import Currency
 from gesell_protocol.names import did_of
-from gesell_protocol.statements import Currency
 
 
 def request(

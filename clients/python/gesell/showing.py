@@ -22,9 +22,9 @@ from gesell.amount import Amount
 from gesell.answers import HistoryLine, moment
 from gesell.foreign import is_unfit, one_line
 from gesell_protocol.amounts import format_amount
+from gesell_protocol.fields import Currency
 from gesell_protocol.names import did_of, id_text
 from gesell_protocol.receipts import Receipt
-from gesell_protocol.statements import Currency
 
 _WORDS: Final = {
     "issue": "issued",

@@ -18,13 +18,13 @@ from typing import Final
 from gesell.amount import Amount
 from gesell.foreign import one_line
 from gesell_protocol.envelopes import Envelope
+from gesell_protocol.fields import Currency, Leg
 from gesell_protocol.names import did_of, id_text
 from gesell_protocol.policy import Policy
 from gesell_protocol.statements import (
     Admit,
     ChangePolicy,
     ChangeStewards,
-    Currency,
     Erase,
     Found,
     Grant,
@@ -32,7 +32,6 @@ from gesell_protocol.statements import (
     Join,
     Keys,
     Leave,
-    Leg,
     Pay,
     Retire,
     Share,

@@ -10,17 +10,18 @@ dropped without a trace; `Books` is the only thing that changes, and only throug
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from gesell_protocol.canonical import unpack
 from gesell_protocol.demurrage import Holding
+from gesell_protocol.fields import Currency
 from gesell_protocol.log import Posting, Signatures, leaf_data, leaf_hash
 from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
 from gesell_protocol.policy import Policy, Timeline
 from gesell_protocol.receipts import Receipt
-from gesell_protocol.statements import Currency
 
 ACTIVE: Final = "active"
 PENDING: Final = "pending"
@@ -29,8 +30,29 @@ LEFT: Final = "left"
 #: The standings in which a member can be paid (SPEC §3.1).
 RECEIVERS: Final = (ACTIVE, SUSPENDED)
 
+#: The states of a gift (SPEC §3.3).
+OFFERED: Final = "offered"
+RECEIVED: Final = "received"
+DECLINED: Final = "declined"
+WITHDRAWN: Final = "withdrawn"
+
 AccountName = tuple[Holder, str]
 NOTHING: Final = Holding()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of gift: what is counted is 10^-scale of the unit, a UCUM code."""
+
+    code: str
+    name: str
+    unit: str
+    scale: int
+
+
+#: The kind that every commons has from its founding on.
+HOUR: Final = Kind("hour", "hour", "h", 2)
+FIRST_KINDS: Final[Mapping[str, Kind]] = MappingProxyType({HOUR.code: HOUR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +60,7 @@ class Commons:
     """One community: what its head row says.
 
     `seq` and `at_ms` are those of its last entry, `active_members` counts who is active, `share` names the
-    share-out that is being paid.
+    share-out that is being paid, `kinds` are the kinds of gifts by their codes.
     """
 
     id: bytes
@@ -52,6 +74,7 @@ class Commons:
     at_ms: int = 0
     active_members: int = 0
     share: bytes | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=lambda: FIRST_KINDS)
 
     def after(self, entry: Entry) -> Commons:
         """The head once `entry` is its last; written out, since `dataclasses.replace` takes longer than a payment."""
@@ -67,6 +90,7 @@ class Commons:
             at_ms=entry.at_ms,
             active_members=self.active_members,
             share=self.share,
+            kinds=self.kinds,
         )
 
     def tick_of(self, at_ms: int) -> int:
@@ -89,7 +113,8 @@ class Member:
 
     `handle` is asked for while pending and the member's for ever once `handle_held`. `barred`: suspended, and not
     admitted since. `spans` are the (from seq, to seq or None) in which it was active, the last one and one that an open
-    share-out looks at: they tell who takes part in it.
+    share-out looks at: they tell who takes part in it. `trusted` is what others vouch for it, `lent` what it vouches
+    for others, in grains; `vouchers` and `vouchees` are how many.
     """
 
     peer: bytes
@@ -99,6 +124,14 @@ class Member:
     handle_held: bool = False
     barred: bool = False
     spans: tuple[tuple[int, int | None], ...] = ()
+    trusted: int = 0
+    lent: int = 0
+    vouchers: int = 0
+    vouchees: int = 0
+
+    def credit_limit(self, policy_limit: int) -> int:
+        """How far below zero it may go, where the policy in force gives everybody `policy_limit`; may be negative."""
+        return policy_limit + self.trusted - self.lent
 
     def was_active_at(self, seq: int) -> bool:
         """Whether the member was active when entry `seq` was decided."""
@@ -133,6 +166,19 @@ class ShareOut:
     each: int
     unpaid: int
     paid_through: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gift:
+    """A gift and how far it has come: `quantity` of `kind` from a peer to a peer, or to the pool for the commons."""
+
+    id: bytes
+    seq: int
+    giver: bytes
+    receiver: Holder
+    kind: str
+    quantity: int
+    state: str = OFFERED
 
 
 class Entry(NamedTuple):
@@ -177,6 +223,43 @@ class Entry(NamedTuple):
         )
 
 
+class Vouches(Mapping[tuple[bytes, bytes], int]):
+    """Who vouches for whom and how much: (voucher, vouchee) → grains, all above 0. Found from both sides."""
+
+    def __init__(self, vouches: Mapping[tuple[bytes, bytes], int] | None = None) -> None:
+        self._amounts: dict[tuple[bytes, bytes], int] = {}
+        self._sides: dict[bytes, set[tuple[bytes, bytes]]] = {}
+        for pair, amount in (vouches or {}).items():
+            self.put(pair, amount)
+
+    def put(self, pair: tuple[bytes, bytes], amount: int) -> None:
+        """Have a vouch be `amount` from now on; 0 ends it."""
+        if amount:
+            self._amounts[pair] = amount
+            for peer in pair:
+                self._sides.setdefault(peer, set()).add(pair)
+        elif self._amounts.pop(pair, None) is not None:
+            for peer in pair:
+                self._sides[peer].discard(pair)
+
+    def __getitem__(self, pair: tuple[bytes, bytes]) -> int:
+        return self._amounts[pair]
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self._amounts)
+
+    def __len__(self) -> int:
+        return len(self._amounts)
+
+    def by(self, peer: bytes) -> list[tuple[bytes, int]]:
+        """Whom a peer vouches for, and how much: ascending by key."""
+        return sorted((pair[1], self._amounts[pair]) for pair in self._sides.get(peer, ()) if pair[0] == peer)
+
+    def of(self, peer: bytes) -> list[tuple[bytes, int]]:
+        """Who vouches for a peer, and how much: ascending by key."""
+        return sorted((pair[0], self._amounts[pair]) for pair in self._sides.get(peer, ()) if pair[1] == peer)
+
+
 @dataclass(slots=True)
 class Decision:
     """What an accepted statement does: its postings, and the new values of what it changes."""
@@ -187,6 +270,11 @@ class Decision:
     keys: dict[bytes, Key] = field(default_factory=dict)
     commons: Commons | None = None
     share: ShareOut | None = None
+    gifts: dict[bytes, Gift] = field(default_factory=dict)
+    #: (voucher, vouchee) → grains, 0 where the vouch ends
+    vouches: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
+    #: the kind of gift that the statement makes
+    kind: Kind | None = None
     #: (from_tick, policy), when the statement announces one
     policy: tuple[int, Policy] | None = None
     #: the id of the statement whose memo's text goes
@@ -197,7 +285,8 @@ class Decision:
 class Books:
     """The state of one commons, whole or the part that a batch needs; what is not in it does not exist.
 
-    `commons` is None before `found`. `held` maps a handle to the member who holds it.
+    `commons` is None before `found`. `held` maps a handle to the member who holds it, `vouches` (voucher, vouchee) to
+    grains.
     """
 
     commons: Commons | None = None
@@ -207,6 +296,8 @@ class Books:
     keys: dict[bytes, Key] = field(default_factory=dict)
     entries: dict[bytes, Entry] = field(default_factory=dict)
     shares: dict[bytes, ShareOut] = field(default_factory=dict)
+    gifts: dict[bytes, Gift] = field(default_factory=dict)
+    vouches: Vouches = field(default_factory=Vouches)
 
     def account(self, holder: Holder, asset: str) -> Holding:
         """The account as it was last brought up to date; an account that was never touched holds nothing."""
@@ -227,6 +318,10 @@ class Books:
                 self.held[member.handle] = member.peer
         if decision.share is not None:
             self.shares[decision.share.id] = decision.share
+        if decision.gifts:
+            self.gifts.update(decision.gifts)
+        for pair, amount in decision.vouches.items():
+            self.vouches.put(pair, amount)
         self.commons = commons.after(entry)
         self.entries[entry.id] = entry
 
@@ -247,8 +342,11 @@ __all__ = [
     "Commons",
     "Decision",
     "Entry",
+    "Gift",
     "Holding",
     "Key",
+    "Kind",
     "Member",
     "ShareOut",
+    "Vouches",
 ]

@@ -1,6 +1,7 @@
 """The one way in: a statement and the Books in, a Decision, a replay or a Refusal out (SPEC §3).
 
-Owns the order of checks. What each type of statement asks and does stands in `membership` and `money`.
+Owns the order of checks. What each type of statement asks and does stands in `membership`, `money`, `gifts` and
+`trust`.
 
 1. The commons exists (a `found` makes it, if it is meant for this ledger).
 2. A known id: the same body is a replay, if its author signs it again, another a conflict.
@@ -15,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from gesell_ledger.core import membership, money
-from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED, Books, Decision, Entry, Member
+from gesell_ledger.core import gifts, membership, money, trust
+from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED, Books, Decision, Entry, Gift, Member
 from gesell_ledger.core.visibility import mentions_of
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import time_of_id
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import LEDGER_TYPES, Found, Statement
+from gesell_protocol.statements import LEDGER_TYPES, Decline, Found, Statement, Thank, Withdraw
 
 EARLY_MS: Final = 120_000
 
@@ -55,15 +56,26 @@ _Decider = Callable[[Books, Submission, int], Decision | Refusal]
 
 #: Who may speak a type: a member in one of these standings …
 _ANY_STANDING: Final = frozenset({ACTIVE, SUSPENDED, PENDING})
+_INSIDE: Final = frozenset({ACTIVE, SUSPENDED})
 _STANDINGS: Final[Mapping[str, frozenset[str]]] = {
     "keys": _ANY_STANDING,
     "leave": _ANY_STANDING,
     "erase": _ANY_STANDING,
     "retire": frozenset({ACTIVE}),
     "pay": frozenset({ACTIVE}),
+    "gift": frozenset({ACTIVE}),
+    "thank": _INSIDE,
+    "decline": _INSIDE,
+    "withdraw": _INSIDE,
+    "vouch": frozenset({ACTIVE}),
 }
 #: … or stewards, who need not be members.
-_STEWARD_TYPES: Final = frozenset({"admit", "suspend", "policy", "stewards", "issue", "grant", "share"})
+_STEWARD_TYPES: Final = frozenset(
+    {"admit", "suspend", "policy", "stewards", "issue", "grant", "share", "kind", "writeoff"}
+)
+#: What a steward may speak without being a member, and a member without being a steward: a memo to erase, a gift to
+#: the commons to take. Whose it is, is looked at with the object.
+_EITHER: Final = frozenset({"erase", "thank", "decline"})
 
 _DECIDERS: Final[Mapping[str, _Decider]] = {
     "join": membership.decide_join,
@@ -79,6 +91,13 @@ _DECIDERS: Final[Mapping[str, _Decider]] = {
     "pay": money.decide_pay,
     "grant": money.decide_grant,
     "share": money.decide_share,
+    "kind": gifts.decide_kind,
+    "gift": gifts.decide_gift,
+    "thank": gifts.decide_thank,
+    "decline": gifts.decide_decline,
+    "withdraw": gifts.decide_withdraw,
+    "vouch": trust.decide_vouch,
+    "writeoff": trust.decide_writeoff,
     "sweep": money.decide_sweep,
     "payout": money.decide_payout,
 }
@@ -119,7 +138,12 @@ def decide(books: Books, submission: Submission, *, now_ms: int, ledger: bytes) 
         signatures=submission.envelope.signatures,
         postings=decision.postings,
     )
-    return Accepted(entry, decision, mentions_of(statement, decision.postings))
+    return Accepted(entry, decision, mentions_of(statement, decision.postings, _gift_of(books, statement)))
+
+
+def _gift_of(books: Books, statement: Statement) -> Gift | None:
+    """The gift that a statement answers."""
+    return books.gifts[statement.gift] if isinstance(statement, (Thank, Decline, Withdraw)) else None
 
 
 def _replay_or_conflict(books: Books, known: Entry, submission: Submission) -> Replay | Refusal:
@@ -165,8 +189,8 @@ def _check_who(books: Books, submission: Submission) -> Refusal | None:
             detail=f"{kind} takes {_stewards(commons.threshold)}",
         )
     refusal = membership.check_new_signers(books, statement, signers)
-    # Stewards need not be members, so what they say asks for no standing; a steward's own memo included.
-    if refusal is not None or kind in _STEWARD_TYPES or (kind == "erase" and statement.by in commons.stewards):
+    # Stewards need not be members, so what they say asks for no standing.
+    if refusal is not None or kind in _STEWARD_TYPES or (kind in _EITHER and statement.by in commons.stewards):
         return refusal
     return _check_standing(books.members.get(statement.by), kind)
 

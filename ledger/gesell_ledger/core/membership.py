@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from gesell_ledger.core import money
+from gesell_ledger.core import money, vouches
 from gesell_ledger.core.books import (
     ACTIVE,
     LEFT,
@@ -224,7 +224,16 @@ def decide_suspend(books: Books, submission: money.Signed, at_ms: int) -> Decisi
         return Refusal(code="wrong-state", detail="the member is suspended already")
     if member.status == PENDING:
         return Decision(members={member.peer: replace(member, status=LEFT)})
-    return _deactivate(Decision(), commons, replace(member, status=SUSPENDED, barred=True))
+    decision = Decision()
+    bar(books, decision, member)
+    return decision
+
+
+def bar(books: Books, decision: Decision, member: Member) -> None:
+    """Suspend a member; one who is suspended stays so. `member` is its row as the decision has it so far."""
+    assert books.commons is not None
+    if member.status == ACTIVE:
+        _deactivate(decision, books.commons, replace(member, status=SUSPENDED, barred=True))
 
 
 def _deactivate(decision: Decision, commons: Commons, member: Member) -> Decision:
@@ -251,11 +260,11 @@ def decide_leave(books: Books, submission: money.Signed, at_ms: int) -> Decision
         draft.post("leave", [(leave.by, -balance), (POOL, balance)])
     else:
         draft = money.Draft(books, at_ms)
-    refusal = draft.check_limits()
+    decision = draft.decision()
+    refusal = vouches.end_vouches(books, decision, leave.by, at_ms=at_ms) or draft.check_limits()
     if refusal is not None:
         return refusal
-    decision = draft.decision()
-    gone = replace(member, status=LEFT)
+    gone = replace(decision.members.get(leave.by, member), status=LEFT)
     if member.status == ACTIVE:
         return _deactivate(decision, commons, gone)
     decision.members[member.peer] = gone

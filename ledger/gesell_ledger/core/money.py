@@ -28,10 +28,11 @@ from gesell_ledger.core.books import (
 from gesell_protocol.amounts import BALANCE_MAX
 from gesell_protocol.demurrage import INFLOW_REASONS, melt, receive
 from gesell_protocol.envelopes import Envelope
+from gesell_protocol.fields import Leg
 from gesell_protocol.log import Posting
 from gesell_protocol.names import Holder
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import Grant, Issue, Leg, Pay, Payout, Retire, Share, Statement, Sweep
+from gesell_protocol.statements import Grant, Issue, Pay, Payout, Retire, Share, Statement, Sweep
 
 
 class Signed(Protocol):
@@ -50,12 +51,13 @@ class Draft:
         commons = books.commons
         assert commons is not None
         self._stored = books.accounts
+        self._members = books.members
         self._timeline = commons.timeline
         self._melt_to = commons.melt_to
         self.code: Final = commons.currency.code
         self.tick: Final = commons.tick_of(at_ms)
         policy = commons.timeline.policy_at(self.tick)
-        self.credit_limit: Final = policy.credit_limit
+        self._policy_limit = policy.credit_limit
         self._money_rests = policy.rest_ticks > 0
         self._postings: list[Posting] = []
         self._accounts: dict[Holder, Holding] = {}
@@ -63,6 +65,11 @@ class Draft:
     def balance(self, holder: Holder) -> int:
         """The balance as the draft stands."""
         return self._account(holder).balance
+
+    def credit_limit(self, peer: bytes) -> int:
+        """How far below zero a member may go, by the policy in force and by what is vouched."""
+        member = self._members.get(peer)
+        return self._policy_limit if member is None else member.credit_limit(self._policy_limit)
 
     def bring_up(self, peers: Iterable[bytes]) -> None:
         """Post the melt due on peer accounts, in the order given (rule 1)."""
@@ -128,7 +135,7 @@ def decide_retire(books: Books, submission: Signed, at_ms: int) -> Decision | Re
     if retire.balancing:
         amount = min(amount, balance)
     draft.post("retire", [(retire.by, -amount), (ISSUER, amount)])
-    refusal = draft.check_limits() or _check_payer(draft, before=balance, moves=amount, asked=retire.amount)
+    refusal = draft.check_limits() or _check_payer(draft, retire.by, before=balance, moves=amount, asked=retire.amount)
     return refusal or draft.decision()
 
 
@@ -168,21 +175,29 @@ def _move(
         draft.post(reason, [(payer, -total), *legs])
     refusal = draft.check_limits()
     if refusal is None and not isinstance(payer, str):
-        refusal = _check_payer(draft, before=before, moves=total, asked=asked)
+        refusal = _check_payer(draft, payer, before=before, moves=total, asked=asked)
     if refusal is None and payer == POOL and before < total:
-        refusal = _insufficient(available=before, needed=total)
+        refusal = insufficient(available=before, needed=total)
     return refusal or draft.decision()
 
 
-def _check_payer(draft: Draft, *, before: int, moves: int, asked: int) -> Refusal | None:
+def balance_at(books: Books, peer: bytes, at_ms: int) -> int:
+    """What a member has at a moment, after the melt that is due then and not posted."""
+    commons = books.commons
+    assert commons is not None
+    return melt(books.account(peer, commons.currency.code), commons.timeline, commons.tick_of(at_ms)).balance
+
+
+def _check_payer(draft: Draft, payer: bytes, *, before: int, moves: int, asked: int) -> Refusal | None:
     """Rule 4 for a member; `moves` is not positive only where `balancing` found nothing to send."""
-    available = before + draft.credit_limit
+    available = before + draft.credit_limit(payer)
     if moves <= 0 or moves > available:
-        return _insufficient(available=available, needed=asked)
+        return insufficient(available=available, needed=asked)
     return None
 
 
-def _insufficient(*, available: int, needed: int) -> Refusal:
+def insufficient(*, available: int, needed: int) -> Refusal:
+    """The refusal that says what there is, after melt, and what it takes."""
     return Refusal(
         code="insufficient-funds",
         detail=f"{needed} grains are needed and {available} are there after melt",
@@ -219,7 +234,7 @@ def decide_share(books: Books, submission: Signed, at_ms: int) -> Decision | Ref
     if refusal is not None:
         return refusal
     if share.amount > pool:
-        return _insufficient(available=pool, needed=share.amount)
+        return insufficient(available=pool, needed=share.amount)
     decision = draft.decision()
     decision.share = ShareOut(id=share.id, seq=commons.seq + 1, each=each, unpaid=members)
     decision.commons = replace(commons, share=share.id)

@@ -9,26 +9,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gesell_ledger.core.books import AccountName
 from gesell_ledger.core.decide import Submission
 from gesell_protocol.statements import (
     Admit,
     ChangeStewards,
+    Decline,
     Erase,
+    Gift,
     Grant,
     Issue,
     Join,
     Keys,
+    Leave,
     Pay,
     Payout,
     Suspend,
     Sweep,
+    Thank,
+    Vouch,
+    Withdraw,
+    Writeoff,
 )
 
 
 @dataclass(slots=True)
 class Needs:
     """Names of rows: `peers` with their membership and currency account, and whoever holds the handle they ask
-    for; `keys` by their own name, `key_rings` the live keys of these peers; entries by statement `ids`; `shares`.
+    for; `keys` by their own name, `key_rings` the live keys of these peers; entries by statement `ids`; `shares`;
+    `gifts` with the accounts that they are counted on; `gift_accounts` by (holder, kind); `vouches` by (voucher,
+    vouchee); `vouch_rings` all vouches by and for these peers, with the other sides as if they were among `peers`.
     """
 
     peers: set[bytes] = field(default_factory=set)
@@ -37,6 +47,10 @@ class Needs:
     key_rings: set[bytes] = field(default_factory=set)
     ids: set[bytes] = field(default_factory=set)
     shares: set[bytes] = field(default_factory=set)
+    gifts: set[bytes] = field(default_factory=set)
+    gift_accounts: set[AccountName] = field(default_factory=set)
+    vouches: set[tuple[bytes, bytes]] = field(default_factory=set)
+    vouch_rings: set[bytes] = field(default_factory=set)
 
 
 def needs_of(batch: Iterable[Submission]) -> Needs:
@@ -70,6 +84,22 @@ def _add(needs: Needs, submission: Submission) -> None:
             needs.keys.update(stewards)
         case Erase(statement=target):
             needs.ids.add(target)
+        case Gift(by=giver, to=receiver, kind=kind, after=gifts):
+            needs.gifts.update(gifts)
+            # Who thanks in the same batch finds no gift stored yet, and must find the accounts all the same.
+            needs.gift_accounts.update({(giver, kind), (receiver, kind)})
+            if isinstance(receiver, bytes):
+                needs.peers.add(receiver)
+        case Thank(gift=gift) | Decline(gift=gift) | Withdraw(gift=gift):
+            needs.gifts.add(gift)
+        case Vouch(by=voucher, whom=vouchee):
+            needs.vouches.add((voucher, vouchee))
+            needs.peers.add(vouchee)
+        case Writeoff(peer=peer):
+            needs.peers.add(peer)
+            needs.vouch_rings.add(peer)
+        case Leave(by=by):
+            needs.vouch_rings.add(by)
         case Sweep(accounts=peers):
             needs.peers.update(peers)
         case Payout(share=share, members=peers):

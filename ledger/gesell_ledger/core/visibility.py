@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gesell_ledger.core.books import RECEIVERS, Commons, Member
+from gesell_ledger.core.books import POOL, RECEIVERS, Commons, Gift, Member
+from gesell_protocol import statements
 from gesell_protocol.log import Posting
 from gesell_protocol.policy import Policy
 from gesell_protocol.statements import (
@@ -24,6 +25,7 @@ from gesell_protocol.statements import (
     ChangePolicy,
     ChangeStewards,
     Found,
+    MakeKind,
     Pay,
     Share,
     Statement,
@@ -89,25 +91,32 @@ def sight_of(commons: Commons, policy: Policy, peer: bytes | None, member: Membe
     )
 
 
-def parties_of(statement: Statement, postings: Sequence[Posting]) -> frozenset[bytes]:
+def parties_of(statement: Statement, postings: Sequence[Posting], gift: Gift | None = None) -> frozenset[bytes]:
     """Whom an entry concerns: who speaks, whom it names, whose account it touches; `EVERYBODY` where that is all.
 
-    What the ledger itself says concerns those whose accounts it touches.
+    `gift` is the one that the statement answers, if it answers one. What the ledger itself says concerns those whose
+    accounts it touches.
     """
     touched = {posting.holder for posting in postings if isinstance(posting.holder, bytes)}
-    return frozenset(touched | _named(statement))
+    return frozenset(touched | _named(statement, gift))
 
 
-def mentions_of(statement: Statement, postings: Sequence[Posting]) -> tuple[bytes, ...]:
+def mentions_of(statement: Statement, postings: Sequence[Posting], gift: Gift | None = None) -> tuple[bytes, ...]:
     """The parties whom no posting tells of, ascending: they are noted apart, so that a party finds its entries."""
     if isinstance(statement, Pay):
         return ()  # who pays and who is paid all have postings, and most entries are payments
     touched = {posting.holder for posting in postings}
-    return tuple(sorted(_named(statement) - touched))
+    return tuple(sorted(_named(statement, gift) - touched))
 
 
-def _named(statement: Statement) -> set[bytes]:
+def _named(statement: Statement, gift: Gift | None) -> set[bytes]:
     if statement.type in LEDGER_TYPES:
         return set()
-    of_all = {EVERYBODY} if isinstance(statement, (Found, ChangePolicy, ChangeStewards, Share)) else set()
-    return {statement.by, *others_in(statement), *of_all}
+    named = {statement.by, *others_in(statement)}
+    if isinstance(statement, (Found, ChangePolicy, ChangeStewards, Share, MakeKind)):
+        named.add(EVERYBODY)
+    if isinstance(statement, statements.Gift) and statement.to == POOL:
+        named.add(EVERYBODY)
+    if gift is not None:
+        named |= {gift.giver, gift.receiver if isinstance(gift.receiver, bytes) else EVERYBODY}
+    return named
