@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import asyncpg
 import cyclopts
@@ -16,14 +17,20 @@ from cyclopts import Parameter
 
 from gesell_ledger import main as service
 from gesell_ledger.configuration import SOURCES, Options, show_refusal
+from gesell_ledger.ground import connect
 from gesell_ledger.logs import configure_logs
-from gesell_ledger.settings import default_data
+from gesell_ledger.readings.folder import rebuild
+from gesell_ledger.settings import HALF_LIFE_DAYS, default_data
 from gesell_ledger.storage.audit import Report, audit
 from gesell_ledger.storage.embedded import PostgresFault, PrivatePostgres
-from gesell_ledger.storage.faults import Fault, fault_of
+from gesell_ledger.storage.faults import DatabaseLost, Fault, fault_of
+from gesell_ledger.storage.folds import Folds
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
 
 T = TypeVar("T")
+
+#: How long one statement of a rebuild may take: the first clears all of a commons' readings away.
+REBUILD_SECONDS: Final = 3_600
 
 app = cyclopts.App(name="gesell-ledger", help="The ledger service.")
 db = cyclopts.App(name="db", help="The ledger's database.")
@@ -108,6 +115,33 @@ def db_check(
         sys.exit(1)
 
 
+@db.command(name="rebuild")
+def db_rebuild(*, database: str | None = None, data: Path | None = None, commons: str | None = None) -> None:
+    """Make the readings (relationships, standing, circulation) from nothing, by the entries alone.
+
+    Prints a line for each commons. Services may run meanwhile; what they show grows until it is done.
+
+    Parameters
+    ----------
+    database
+        A DSN of the service's role.
+    data
+        The folder of the private PostgreSQL, when no DSN is given.
+    commons
+        The 32 hex digits of one commons; all of them if it is not said.
+    """
+    try:
+        if commons is not None and not re.fullmatch("[0-9a-f]{32}", commons):
+            raise Fault("--commons is the name of a commons: 32 hex digits")
+        done = _run(_rebuild(database, data, None if commons is None else bytes.fromhex(commons)))
+    except (Fault, PostgresFault) as fault:
+        _fail(fault)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        _fail(fault_of(error))
+    if not done:
+        print("no commons yet: nothing to read")
+
+
 async def _migrate(database: str | None, data: Path | None) -> list[str]:
     if database is not None:
         return await migrate(database)
@@ -115,20 +149,45 @@ async def _migrate(database: str | None, data: Path | None) -> list[str]:
         return await migrate(private.dsn(role=private.owner, database="postgres"))
 
 
+async def _rebuild(database: str | None, data: Path | None, commons: bytes | None) -> int:
+    """How many commons' readings were made anew."""
+    if database is not None:
+        return await _rebuild_in(database, commons)
+    return await _in_private(data, lambda dsn: _rebuild_in(dsn, commons))
+
+
+async def _rebuild_in(dsn: str, commons: bytes | None) -> int:
+    async with connect(dsn, connections=2, seconds=REBUILD_SECONDS) as pool:
+        folds = Folds(pool)
+        names = [name async for name in folds.list_commons()] if commons is None else [commons]
+        for name in names:
+            seq = await rebuild(folds, name, half_life_ms=HALF_LIFE_DAYS * 86_400_000)
+            if seq == 0:
+                raise Fault(f"no commons {name.hex()} was founded here")
+            print(f"{name.hex()}: {seq} entries")
+        return len(names)
+
+
 async def _check(database: str | None, data: Path | None) -> list[Report]:
     """Ask the database that is named; a private one is asked where it runs, or started for the time being."""
     tell = _tell if sys.stderr.isatty() else None
     if database is not None:
         return await audit(database, progress=tell)
+    return await _in_private(data, lambda dsn: audit(dsn, progress=tell))
+
+
+async def _in_private(data: Path | None, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:
+    """Work on a private PostgreSQL where it runs, or started for the time being."""
     folder = (data or default_data()).absolute()
     if not (folder / "postgres").is_dir():
         raise Fault(f"no ledger was ever served from {folder}: say its folder with --data DIR, or --database DSN")
     private = PrivatePostgres(folder)
+    dsn = private.dsn(role=SERVICE_ROLE, database="postgres")
     try:
-        return await audit(private.dsn(role=SERVICE_ROLE, database="postgres"), progress=tell)
-    except (OSError, PostgresFault):
+        return await work(dsn)
+    except (OSError, PostgresFault, DatabaseLost):
         async with private:
-            return await audit(private.dsn(role=SERVICE_ROLE, database="postgres"), progress=tell)
+            return await work(dsn)
 
 
 def _tell(name: str, done: int, of: int) -> None:

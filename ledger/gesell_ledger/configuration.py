@@ -23,7 +23,7 @@ from cyclopts.config import Env, Toml
 
 from gesell_ledger.keyfile import read_passphrase
 from gesell_ledger.logs import LogFormat
-from gesell_ledger.settings import PORT, Settings, default_data, parse_moment
+from gesell_ledger.settings import HALF_LIFE_DAYS, PORT, Settings, default_data, parse_moment
 
 PREFIX: Final = "GESELL_SERVE_"
 PASSPHRASE: Final = "GESELL_KEY_PASSPHRASE"
@@ -71,6 +71,9 @@ class Options:
     "The shortest tick that a commons may be founded with; below 3600 for tests and demos only."
     sweep_ticks: Annotated[int, _MONEY] = 30
     "No account with melt due sleeps longer than this many ticks."
+    half_life_days: Annotated[int, _MONEY] = HALF_LIFE_DAYS
+    """In how many days without any contact a relationship loses half of its strength; all services of a database say
+    the same."""
     accept_clock: Annotated[bool, _FLAG, _CLOCK] = False
     "Confirm the clock after it jumped or the service was away for long: the melt of that time falls due."
     demo: Annotated[bool, _FLAG, _CLOCK] = False
@@ -97,6 +100,7 @@ class Options:
             unsafe_durability=self.unsafe_durability,
             min_tick_seconds=self.min_tick_seconds,
             sweep_ticks=self.sweep_ticks,
+            half_life_days=self.half_life_days,
             accept_clock=self.accept_clock,
             demo=self.demo,
             clock_start_ms=parse_moment(self.clock_start) if self.clock_start is not None else None,

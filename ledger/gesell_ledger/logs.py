@@ -1,16 +1,18 @@
 """How the service's logs look: lines of key=value, or of JSON, on stderr.
 
-Owns their form, and that no row of the database gets into them. What is worth a line, those say who write it; none of
+Owns their form, that no row of the database gets into them, and that nobody's work fails because a line can't be
+written. What is worth a line, those say who write it; none of
 them writes a memo, a salt, a token, a passphrase, a seed or a DSN.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TextIO, cast
 
 import asyncpg
 import structlog
@@ -24,6 +26,26 @@ _RENDERERS: Final[dict[LogFormat, Processor]] = {
 }
 
 
+class StandardError:
+    """The stderr of the moment, as a stream that never fails.
+
+    A line that can't be written is lost: the disk below a log may be full, or whoever read the pipe may be gone, and
+    neither may stop a payment or a delivery. What counts stands in the database; `/metrics` tells how the service is.
+    """
+
+    def write(self, text: str) -> int:
+        """Write what can be written; returns the length of the text either way."""
+        # ValueError: the stream is closed. AttributeError: a process without one has None there.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, if that goes."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+
 def configure_logs(form: LogFormat = "logfmt", *, worker: int | None = None) -> None:
     """Send all logs, also those of libraries, to stderr, so that stdout says only `listening on`.
 
@@ -33,6 +55,8 @@ def configure_logs(form: LogFormat = "logfmt", *, worker: int | None = None) -> 
     def tell_worker(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
         return event if worker is None else {**event, "worker": worker}
 
+    # All that a logger asks of a stream is to write and to flush.
+    stderr = cast(TextIO, StandardError())
     shared: Sequence[Processor] = (
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -42,10 +66,10 @@ def configure_logs(form: LogFormat = "logfmt", *, worker: int | None = None) -> 
     structlog.configure(
         processors=[*shared, _RENDERERS[form]],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],

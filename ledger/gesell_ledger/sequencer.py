@@ -29,11 +29,11 @@ from gesell_ledger.core.decide import Accepted, Outcome, Replay, Submission, dec
 from gesell_ledger.core.needs import needs_of
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.storage.faults import ClockFault, is_transient
-from gesell_ledger.storage.postgres import Batch, Timelines, Warm, find_commons
+from gesell_ledger.storage.postgres import Batch, Rules, Warm, find_commons
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import Found, Grant, Keys, Pay, Payout, Sweep
+from gesell_protocol.statements import Found, Gift, Grant, Keys, Leave, Pay, Payout, Sweep, Thank, Vouch, Writeoff
 
 if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
@@ -43,6 +43,8 @@ BATCH_MAX: Final = 1_000
 BATCH_WEIGHT_MAX: Final = 20_000
 #: A `keys` statement looks through all keys that the batch has met, so few of them go together.
 KEYS_WEIGHT: Final = 100
+#: Who leaves, or whose debt is written off, may have 512 vouches, with as many accounts behind them.
+RING_WEIGHT: Final = 512
 #: The event loop breathes, and looks at the clock, after this many statements and postings.
 BREATH_WEIGHT: Final = 1_000
 RETRY_SECONDS: Final = 20.0
@@ -94,14 +96,14 @@ class Sequencer:
         self._clock = clock
         self._ledger = ledger
         self._metrics = metrics
-        self._timelines = Timelines()
+        self._rules = Rules()
         self._lines: dict[bytes, deque[_Parcel]] = {}
         self._warm: dict[bytes, Warm] = {}
         self._warm_size = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        #: Called with the commons' name after a commit that added entries to it; it must be quick and must not raise.
-        self.after_commit: Callable[[bytes], None] | None = None
+        #: Called with the commons' name after a commit that added entries to it; they must be quick and must not raise.
+        self.after_commit: list[Callable[[bytes], None]] = []
 
     async def submit(self, submissions: Sequence[Submission | Refusal]) -> list[Answer]:
         """Answer each submission, in the order given; a `Refusal` among them is its own answer.
@@ -234,7 +236,7 @@ class Sequencer:
         with self._metrics.batch_seconds.time():
             async with self._pool.acquire() as connection, connection.transaction():
                 # Taken out, and put back only after the commit: a batch that fails leaves nothing behind.
-                transaction = Batch(connection, commons, self._timelines, self._take_warm(commons))
+                transaction = Batch(connection, commons, self._rules, self._take_warm(commons))
                 books = await transaction.lock()
                 outcomes = await self._decide_in(transaction, books, batch) if books is not None else []
         if books is None:
@@ -243,8 +245,9 @@ class Sequencer:
             self._keep_warm(commons, transaction.leave_warm(books))
         self._metrics.batch_statements.observe(len(batch))
         self._count(outcomes)
-        if self.after_commit is not None and any(isinstance(outcome, Accepted) for outcome in outcomes):
-            self.after_commit(commons)
+        if any(isinstance(outcome, Accepted) for outcome in outcomes):
+            for tell in self.after_commit:
+                tell(commons)
         return _answers_of(books, outcomes)
 
     async def _decide_in(self, transaction: Batch, books: Books, batch: Sequence[Submission]) -> list[Outcome]:
@@ -335,6 +338,10 @@ def _weight(submission: Submission) -> int:
             return len(many)
         case Keys():
             return KEYS_WEIGHT
+        case Leave() | Writeoff():
+            return RING_WEIGHT
+        case Gift() | Thank() | Vouch():
+            return 2
     return 1
 
 

@@ -16,6 +16,9 @@ from gesell_protocol.policy import TICK_SECONDS_MAX, TICK_SECONDS_MIN
 PORT: Final = 8420
 #: Far more than help: all that write to one commons wait for its lock in turn.
 WORKERS_MAX: Final = 64
+#: In half a year without any contact a relationship loses half of its strength.
+HALF_LIFE_DAYS: Final = 180
+HALF_LIFE_DAYS_MAX: Final = 36_500
 _HOST: Final = re.compile(r"[0-9A-Za-z._:%-]{1,255}")
 
 
@@ -40,6 +43,7 @@ class Settings:
     key_passphrase: bytes | None = field(default=None, repr=False)
     min_tick_seconds: int = TICK_SECONDS_MIN
     sweep_ticks: int = 30
+    half_life_days: int = HALF_LIFE_DAYS
     demo: bool = False
     clock_start_ms: int | None = None
     clock_speed: int = 1
@@ -60,6 +64,8 @@ class Settings:
             raise SettingsFault(f"--min-tick-seconds is from 1 to {TICK_SECONDS_MAX}")
         if not 1 <= self.sweep_ticks <= 10_000:
             raise SettingsFault("--sweep-ticks is from 1 to 10000")
+        if not 1 <= self.half_life_days <= HALF_LIFE_DAYS_MAX:
+            raise SettingsFault(f"--half-life-days is from 1 to {HALF_LIFE_DAYS_MAX}")
         if not 1 <= self.clock_speed <= 10_000_000:
             raise SettingsFault("--clock-speed is a whole number from 1 to 10000000")
         if self.clock_start_ms is not None and self.clock_start_ms < 0:
@@ -68,6 +74,11 @@ class Settings:
             raise SettingsFault(
                 "--clock-start and --clock-speed make a demo clock: say --demo too, never on real money"
             )
+
+    @property
+    def half_life_ms(self) -> int:
+        """The half-life of relationships and standing."""
+        return self.half_life_days * 86_400_000
 
 
 def default_data() -> Path:

@@ -40,12 +40,15 @@ from gesell_ledger.intake import Intake
 from gesell_ledger.keyfile import LedgerKey
 from gesell_ledger.logs import configure_logs
 from gesell_ledger.metrics import Metrics, Shared
+from gesell_ledger.readings.folder import Folder
 from gesell_ledger.sequencer import Sequencer
 from gesell_ledger.settings import Settings
 from gesell_ledger.sockets import BACKLOG, Sockets
 from gesell_ledger.storage.embedded import PostgresFault
 from gesell_ledger.storage.faults import Fault
+from gesell_ledger.storage.folds import Folds
 from gesell_ledger.storage.reading import Reader
+from gesell_ledger.storage.readings import Readings
 from gesell_ledger.storage.webhooks import Webhooks
 
 SWITCH_SECONDS: Final = 0.0005
@@ -55,8 +58,11 @@ FILES: Final = 16_384
 CONNECTIONS: Final = 6
 #: Webhooks have their own too, so that deliveries take no more of the database than this.
 DELIVERY_CONNECTIONS: Final = 2
+#: So has the folder, whose run may first have to clear away all readings of a commons.
+FOLDING_CONNECTIONS: Final = 1
 WRITE_SECONDS: Final = 60
 READ_SECONDS: Final = 10
+FOLD_SECONDS: Final = 600
 #: How long one slow reader may hold up the end, after everything queued has its answer.
 FAREWELL_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 1.0
@@ -159,6 +165,7 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
     app = make_app(
         intake=intake,
         reader=reader,
+        readings=Readings(reading),
         hooks=Webhooks(reading),
         clock=clock,
         metrics=metrics,
@@ -167,7 +174,7 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
         webhooks_to_private=settings.webhooks_to_private,
         cursors=Cursors(orders.key.seed),
     )
-    sequencer.after_commit = app[LIVE].feeds.wake
+    sequencer.after_commit.append(app[LIVE].feeds.wake)
     return _Parts(app, sequencer, reader, metrics)
 
 
@@ -185,7 +192,12 @@ async def _housekeeping(
     deliverer = Deliverer(
         Webhooks(delivering), Reader(delivering), clock, metrics, to_private=settings.webhooks_to_private
     )
-    return [keeper.run(), deliverer.run()]
+    folding = await stack.enter_async_context(
+        connect(orders.dsn, connections=FOLDING_CONNECTIONS, seconds=FOLD_SECONDS)
+    )
+    folder = Folder(Folds(folding), metrics, half_life_ms=settings.half_life_ms)
+    parts.sequencer.after_commit.append(folder.wake)
+    return [keeper.run(), deliverer.run(), folder.run()]
 
 
 async def _watch_clock(clock: LedgerClock, metrics: Metrics) -> None:

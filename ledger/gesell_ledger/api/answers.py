@@ -20,10 +20,12 @@ from gesell_ledger.api.shapes import (
     CommonsName,
     Count,
     Did,
-    Grains,
+    GiftScale,
     Hash,
     Id,
+    KindCode,
     Moment,
+    Quantity,
     Seq,
     SignedGrains,
     Tick,
@@ -31,14 +33,15 @@ from gesell_ledger.api.shapes import (
 from gesell_ledger.core.books import Commons, Entry, Key, Member
 from gesell_ledger.core.present import Shown
 from gesell_ledger.sequencer import Answer, Receipted
-from gesell_ledger.storage.reading import Line
+from gesell_ledger.storage.reading import GiftCounts, Line
 from gesell_protocol import envelopes
+from gesell_protocol.fields import STEWARDS_MAX
 from gesell_protocol.log import Posting
 from gesell_protocol.names import Holder, base64url, did_of, id_text
 from gesell_protocol.policy import Policy
 from gesell_protocol.receipts import Receipt as ReceiptValue
 from gesell_protocol.refusals import CODES, Refusal
-from gesell_protocol.statements import STEWARDS_MAX, TYPES
+from gesell_protocol.statements import TYPES
 
 #: What was refused may be quoted in `detail`; an answer must not grow with the nonsense it answers.
 DETAIL_MAX_CHARS: Final = 500
@@ -243,14 +246,10 @@ class Announced(Answered, frozen=True, kw_only=True):
 class Kind(Answered, frozen=True, kw_only=True):
     """A kind of gift: its code, and the unit of which it counts 10^-scale."""
 
-    code: Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{1,31}$")]
+    code: KindCode
     name: shapes.Title
-    unit: str
-    scale: Annotated[int, Meta(ge=0, le=6)]
-
-
-#: The gift kind that every commons has from its founding on (SPEC §3.3).
-HOUR: Final = Kind(code="hour", name="hour", unit="h", scale=2)
+    unit: shapes.Unit
+    scale: GiftScale
 
 
 class CommonsPage(Answered, frozen=True, kw_only=True):
@@ -308,7 +307,7 @@ def commons_json(
         ],
         stewards=[did_of(steward) for steward in commons.stewards],
         threshold=commons.threshold,
-        kinds=[HOUR],
+        kinds=[Kind(code=one.code, name=one.name, unit=one.unit, scale=one.scale) for one in commons.kinds.values()],
         seq=commons.seq,
         at=commons.at_ms,
         tick=tick,
@@ -330,7 +329,9 @@ class MemberRow(Answered, frozen=True, kw_only=True):
     handle: shapes.Handle
     status: Literal["pending", "active", "suspended", "left"]
     joined: Moment
-    credit_limit: Grains
+    credit_limit: Annotated[
+        SignedGrains, Meta(description="How far below zero it may go: the policy's limit and what others vouch for it.")
+    ]
     keys: Annotated[list[Did], Meta(description="The keys that may sign for it.")]
 
 
@@ -346,10 +347,20 @@ class Balance(Answered, frozen=True, kw_only=True):
     next_melt: Annotated[SignedGrains, Meta(description="What the end of this tick takes if nothing moves.")]
 
 
+class GiftCount(Answered, frozen=True, kw_only=True):
+    """Gifts of one kind: what a member gave and what it received. Neither is a debt."""
+
+    asset_code: KindCode
+    asset_scale: GiftScale
+    given: Annotated[Quantity, Meta(description="Given, and thanked for.")]
+    received: Annotated[Quantity, Meta(description="Received, and thanked for.")]
+
+
 class Balances(Answered, frozen=True, kw_only=True):
-    """A member's balances at a moment, and the last entry by then."""
+    """A member's money at a moment, beside it what it gave and received by then, and the last entry by then."""
 
     items: list[Balance]
+    gifts: list[GiftCount]
     at: Moment
     tick: Count
     seq: Seq
@@ -371,15 +382,15 @@ class HistoryLine(Answered, frozen=True, kw_only=True):
     memo: shapes.Text | UnsetType = UNSET
 
 
-def member_json(member: Member, ring: Sequence[Key], *, credit_limit: int) -> MemberRow:
-    """A member; `ring` are its keys that its own name does not tell of, `keys` those that are live."""
+def member_json(member: Member, ring: Sequence[Key], *, policy_limit: int) -> MemberRow:
+    """A member; `ring` are its keys that its own name does not tell of, `policy_limit` is what each member has."""
     keys = {member.peer: True} | {key.key: key.live for key in ring}
     return MemberRow(
         peer=did_of(member.peer),
         handle=member.handle,
         status=member.status,  # type: ignore[arg-type]  # the core has it as str, and the database checks it
         joined=member.joined_ms,
-        credit_limit=str(credit_limit),
+        credit_limit=str(member.credit_limit(policy_limit)),
         keys=[did_of(key) for key, live in keys.items() if live],
     )
 
@@ -394,6 +405,16 @@ def balance_json(commons: Commons, shown: Shown) -> Balance:
         escrow=str(shown.escrow),
         posted=str(shown.posted),
         next_melt=str(shown.next_melt),
+    )
+
+
+def gift_count_json(commons: Commons, count: GiftCounts) -> GiftCount:
+    """One kind of gifts among a member's balances."""
+    return GiftCount(
+        asset_code=count.kind,
+        asset_scale=commons.kinds[count.kind].scale,
+        given=str(count.given),
+        received=str(count.received),
     )
 
 

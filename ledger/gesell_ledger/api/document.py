@@ -137,9 +137,14 @@ def _parameter(parameter: Parameter[Any], schemas: _Schemas) -> Json:
 
 def _success(route: Route, status: int, schemas: _Schemas) -> Json:
     described: Json = {"description": HTTPStatus(status).phrase}
-    if any(get_origin(answer) is answers.Page for answer in route.answer.values()):
+    if any(_is_page(answer) for answer in route.answer.values()):
         described["headers"] = {"Link": _LINK}
     return {**described, "content": _content(route.answer, schemas)} if status not in _EMPTY else described
+
+
+def _is_page(answer: Any) -> bool:
+    kind = get_origin(answer) or answer
+    return isinstance(kind, type) and issubclass(kind, answers.Page)
 
 
 _LINK: Final = {

@@ -20,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from gesell_ledger.api.events import Event, Past, Recent, Ring, batches_of, encode, entry_parties
+from gesell_ledger.api.events import Event, Past, Recent, Ring, batches_of, encode, entry_parties, load_answered
 from gesell_ledger.api.rights import look
 from gesell_ledger.api.tokens import Bearer
 from gesell_ledger.clock import LedgerClock
@@ -28,7 +28,22 @@ from gesell_ledger.core.books import Commons
 from gesell_ledger.core.visibility import EVERYBODY, Sight
 from gesell_ledger.storage.faults import is_transient
 from gesell_ledger.storage.reading import Reader
-from gesell_protocol.statements import Erase, Grant, Issue, Pay, Payout, Retire, Share, Sweep
+from gesell_protocol.statements import (
+    Decline,
+    Erase,
+    Gift,
+    Grant,
+    Issue,
+    MakeKind,
+    Pay,
+    Payout,
+    Retire,
+    Share,
+    Sweep,
+    Thank,
+    Vouch,
+    Withdraw,
+)
 
 #: How often the heads of all followed commons are looked at, for entries that another process accepted.
 LOOK_SECONDS: Final = 0.25
@@ -48,7 +63,13 @@ LOOKS_AT_ONCE: Final = 1
 AGAIN_SECONDS: Final = 1.0
 
 #: What changes nobody's right to read.
-_HARMLESS: Final = frozenset(kind.type for kind in (Pay, Issue, Retire, Grant, Share, Sweep, Payout, Erase))
+_HARMLESS: Final = frozenset(
+    kind.type
+    for kind in (
+        *(Pay, Issue, Retire, Grant, Share, Sweep, Payout, Erase),
+        *(MakeKind, Gift, Thank, Decline, Withdraw, Vouch),
+    )
+)
 
 log = structlog.get_logger("gesell.live")
 
@@ -220,7 +241,10 @@ class Feed:
         if listed:
             self._at_ms = max(self._at_ms, listed[-1][0].at_ms)
             self.check_policy()
-        for batch in batches_of(events, with_parties=self.visibility != "open"):
+        gifts = None
+        if self.visibility != "open":
+            gifts = await load_answered(self._feeds.reader, self.commons.id, [event.entry for event in events])
+        for batch in batches_of(events, gifts=gifts):
             self._feeds.recent.put(self._ring, batch)
             self.head = batch.last
         return bool(listed)
@@ -230,7 +254,7 @@ class Feed:
         touched: set[bytes] = set()
         for event in events:
             if event.type not in _HARMLESS:
-                touched |= entry_parties(event.entry)
+                touched |= entry_parties(event.entry, {})
         if EVERYBODY in touched:
             found = await self._feeds.reader.load_commons(self.commons.id)
             assert found is not None

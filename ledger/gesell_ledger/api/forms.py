@@ -16,9 +16,9 @@ from msgspec import UNSET, Meta, UnsetType
 from gesell_ledger.api import shapes
 from gesell_ledger.api.receiving import count_names
 from gesell_ledger.api.shapes import CommonsName, Grains, Id, KeyName, Moment, PeerName
-from gesell_protocol.names import id_of, is_handle, peer_of, unhex
+from gesell_protocol.fields import AFTER_MAX, KEYS_MAX, LEGS_MAX, STEWARDS_MAX
+from gesell_protocol.names import POOL, id_of, is_handle, peer_of, unhex
 from gesell_protocol.policy import TICK_MAX
-from gesell_protocol.statements import KEYS_MAX, LEGS_MAX, STEWARDS_MAX
 
 Legs = Annotated[
     list[tuple[PeerName, Grains]],
@@ -143,6 +143,61 @@ class Share(InCommons, tag="share", frozen=True, kw_only=True):
     amount: Grains
 
 
+class MakeKind(InCommons, tag="kind", frozen=True, kw_only=True):
+    """Make a kind of gift; stewards sign."""
+
+    code: shapes.KindCode
+    name: shapes.Title
+    unit: shapes.Unit
+    scale: shapes.GiftScale
+
+
+class Gift(InCommons, tag="gift", frozen=True, kw_only=True):
+    """Give something without a price. It counts once its receiver has thanked for it."""
+
+    to: Annotated[PeerName, Meta(description="A member, or `pool` for the whole commons.")]
+    kind: shapes.KindCode
+    quantity: shapes.Quantity
+    after: (
+        Annotated[
+            list[Id], Meta(min_length=1, max_length=AFTER_MAX, description="The gifts that moved the giver to give.")
+        ]
+        | UnsetType
+    ) = UNSET
+    category: shapes.Category | UnsetType = UNSET
+
+
+class Thank(InCommons, tag="thank", frozen=True, kw_only=True):
+    """Take a gift and say thanks; stewards sign for one to the pool."""
+
+    gift: Id
+
+
+class Decline(InCommons, tag="decline", frozen=True, kw_only=True):
+    """Not take a gift; stewards sign for one to the pool."""
+
+    gift: Id
+
+
+class Withdraw(InCommons, tag="withdraw", frozen=True, kw_only=True):
+    """Take the offer of a gift back."""
+
+    gift: Id
+
+
+class Vouch(InCommons, tag="vouch", frozen=True, kw_only=True):
+    """Lend another member so much of one's own credit room, in all; 0 takes it back."""
+
+    whom: PeerName = msgspec.field(name="for")
+    limit: Grains
+
+
+class Writeoff(InCommons, tag="writeoff", frozen=True, kw_only=True):
+    """Have a member's debt borne by those who vouched for it, then by all; stewards sign."""
+
+    peer: PeerName
+
+
 #: Every form; a type of statement that is added to SPEC §3 is added here.
 AnyForm = (
     Found
@@ -159,6 +214,13 @@ AnyForm = (
     | Pay
     | Grant
     | Share
+    | MakeKind
+    | Gift
+    | Thank
+    | Decline
+    | Withdraw
+    | Vouch
+    | Writeoff
 )
 
 _decoder: msgspec.json.Decoder[AnyForm] = msgspec.json.Decoder(AnyForm)
@@ -199,7 +261,9 @@ def handles_of(form: AnyForm) -> set[str]:
     match form:
         case Pay(legs=legs) | Grant(legs=legs):
             names.update(to for to, _ in legs)
-        case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer):
+        case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer) | Vouch(whom=peer) | Writeoff(peer=peer):
+            names.add(peer)
+        case Gift(to=peer) if peer != POOL:
             names.add(peer)
         case Found(stewards=stewards) | ChangeStewards(stewards=stewards):
             names.update(stewards)
@@ -221,15 +285,16 @@ def fields_of(form: AnyForm, holders: Mapping[str, bytes]) -> dict[str, Any]:
 
     writers: dict[str, Callable[[Any], Any]] = {
         "by": peer,
-        "to": peer,
+        "to": lambda to: to if to == POOL else peer(to),
+        "for": peer,
         "peer": peer,
         "legs": lambda legs: [[peer(to), _grains(amount)] for to, amount in legs],
         "stewards": lambda stewards: sorted(map(peer, stewards)),
         **_WRITERS,
     }
     fields: dict[str, Any] = {"type": type(form).__struct_config__.tag}
-    for name in form.__struct_fields__:
-        value = getattr(form, name)
+    for attribute, name in zip(form.__struct_fields__, form.__struct_encode_fields__, strict=True):
+        value = getattr(form, attribute)
         if value is not UNSET and name != "memo":
             try:
                 fields[name] = writers.get(name, _as_it_is)(value)
@@ -271,6 +336,10 @@ _WRITERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "add": lambda keys: list(map(read_key, keys)),
     "revoke": lambda keys: list(map(read_key, keys)),
     "amount": _grains,
+    "limit": _grains,
+    "quantity": _grains,
+    "gift": id_of,
+    "after": lambda gifts: list(map(id_of, gifts)),
     "balancing": _balancing,
     "policy": _policy,
     "currency": msgspec.structs.asdict,

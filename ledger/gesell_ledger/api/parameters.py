@@ -79,7 +79,8 @@ def check_query(request: web.Request, known: Collection[str]) -> None:
 # ── In the path ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _member(text: str) -> bytes | str:
+def member_of(text: str) -> bytes | str:
+    """The key that a did names, or a handle as it stands; raises `ValueError` for any other text."""
     if text.startswith("did:"):
         return peer_of(text)
     if not is_handle(text):
@@ -98,7 +99,7 @@ MEMBER: Final[Parameter[bytes | str]] = Parameter(
     name="member",
     place="path",
     type=shapes.MemberName,
-    parse=_member,
+    parse=member_of,
     code="unknown-member",
     about="A member's did:key, or the handle that it holds.",
 )

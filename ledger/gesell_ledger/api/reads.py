@@ -15,19 +15,17 @@ from gesell_ledger import __version__
 from gesell_ledger.api import answers, parameters
 from gesell_ledger.api.answers import json_response
 from gesell_ledger.api.cursors import Cursors
-from gesell_ledger.api.events import entry_parties
+from gesell_ledger.api.events import entry_parties, load_answered
 from gesell_ledger.api.live import LIVE, wants_events
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.rights import CLOCK, READER, Visit, visit
 from gesell_ledger.api.writing import REQUEST_MAX_BYTES, STATEMENTS_MAX
 from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Entry, Member
-from gesell_ledger.core.present import melt_due, present
+from gesell_ledger.core.present import melt_due
 from gesell_ledger.core.visibility import Sight
-from gesell_ledger.storage.reading import Account, Line, Reader
-from gesell_protocol.canonical import unpack
-from gesell_protocol.demurrage import Holding
+from gesell_ledger.storage.reading import Reader
 from gesell_protocol.envelopes import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES, Memo
-from gesell_protocol.names import Holder, base64url, did_of
+from gesell_protocol.names import base64url, did_of
 
 LEDGER: Final = web.AppKey("ledger", bytes)
 #: commons → ((seq, tick), melt due then)
@@ -35,7 +33,6 @@ DUE: Final = web.AppKey[dict[bytes, tuple[tuple[int, int], int]]]("due")
 MIN_TICK_SECONDS: Final = web.AppKey("min_tick_seconds", int)
 CURSORS: Final = web.AppKey("cursors", Cursors)
 
-TICKS_AHEAD_MAX: Final = 10_000
 #: How many commons are looked at for a page that hidden ones would leave short, a chunk at a time.
 SCANS: Final = (200,) * 9
 #: Above this many accounts, what is due but unposted is not added up for a read.
@@ -81,7 +78,7 @@ async def get_commons_list(request: web.Request) -> web.Response:
     now = request.app[CLOCK].look()
     listed, last = await list_open(request.app[READER], after=after, limit=limit, now_ms=now)
     items = [await _commons_json(request, commons, now, due=False) for commons in listed]
-    return _page(request, items, last=None if last is None else request.app[CURSORS].write(last))
+    return page(request, items, last=None if last is None else request.app[CURSORS].write(last))
 
 
 async def list_open(
@@ -107,7 +104,7 @@ async def list_open(
 
 async def get_commons(request: web.Request) -> web.Response:
     """One commons: its rules, its stewards, its money."""
-    here = await _visit_whole(request)
+    here = await visit_whole(request)
     return json_response(await _commons_json(request, here.commons, here.now_ms, due=here.accounts <= DUE_ACCOUNTS_MAX))
 
 
@@ -142,7 +139,7 @@ async def _melt_due(request: web.Request, commons: Commons, tick: int) -> int:
     return known[commons.id][1]
 
 
-async def _visit_whole(request: web.Request) -> Visit:
+async def visit_whole(request: web.Request) -> Visit:
     """A visit by somebody who sees the commons as a whole."""
     here = await visit(request)
     if not here.sight.whole:
@@ -159,30 +156,30 @@ def _is_open(commons: Commons, now: int) -> bool:
 
 async def get_members(request: web.Request) -> web.Response:
     """The members in order of their keys."""
-    here = await _visit_whole(request)
+    here = await visit_whole(request)
     limit = parameters.LIMIT.read(request)
     reader = request.app[READER]
     members = await reader.list_members(
         here.commons.id, after=parameters.AFTER_MEMBER.find(request) or b"", limit=limit + 1
     )
     items = await _members_json(request, here, members[:limit])
-    return _page(request, items, last=base64url(members[limit - 1].peer) if len(members) > limit else None)
+    return page(request, items, last=base64url(members[limit - 1].peer) if len(members) > limit else None)
 
 
 async def get_member(request: web.Request) -> web.Response:
     """One member, by did or handle."""
     here = await visit(request)
-    member = await _member(request, here)
+    member = await named_member(request, here)
     return json_response((await _members_json(request, here, [member]))[0])
 
 
 async def _members_json(request: web.Request, here: Visit, members: Sequence[Member]) -> list[answers.MemberRow]:
     rings = await request.app[READER].load_key_rings(here.commons.id, [member.peer for member in members])
     limit = here.commons.policy_at(here.now_ms).credit_limit
-    return [answers.member_json(member, rings.get(member.peer, []), credit_limit=limit) for member in members]
+    return [answers.member_json(member, rings.get(member.peer, []), policy_limit=limit) for member in members]
 
 
-async def _member(request: web.Request, here: Visit) -> Member:
+async def named_member(request: web.Request, here: Visit) -> Member:
     """The member that the path names, if the reader sees members, or is that one; who has left is found by did."""
     name = parameters.MEMBER.read(request)
     member = await request.app[READER].load_member(here.commons.id, name)
@@ -190,87 +187,6 @@ async def _member(request: web.Request, here: Visit) -> Member:
         # Who does not see the members is not told which there are.
         raise Refused("unknown-member", f"there is no member {request.match_info['member']} in this commons")
     return member
-
-
-async def _visit_account(request: web.Request) -> tuple[Visit, Member]:
-    """A visit to a member's account, by who may see into it."""
-    here = await visit(request)
-    member = await _member(request, here)
-    if not here.sight.account_of(member.peer):
-        raise Refused("not-authorised", "only the member itself and stewards see this")
-    return here, member
-
-
-async def get_balances(request: web.Request) -> web.Response:
-    """What a member has, had, or will have: at `at`, or now."""
-    here, member = await _visit_account(request)
-    commons = here.commons
-    asked_ms = parameters.AT.find(request)
-    at_ms = here.now_ms if asked_ms is None else asked_ms
-    tick = commons.tick_of(at_ms)
-    if tick > commons.tick_of(here.now_ms) + TICKS_AHEAD_MAX:
-        raise Refused("limit-exceeded", f"at most {TICKS_AHEAD_MAX} ticks ahead", limit=TICKS_AHEAD_MAX)
-    holding, seq = await _holding(request, commons, member.peer, at_ms)
-    limit = commons.timeline.policy_at(tick).credit_limit
-    shown = present(holding, commons, tick=tick, credit_limit=limit)
-    return json_response(answers.Balances(items=[answers.balance_json(commons, shown)], at=at_ms, tick=tick, seq=seq))
-
-
-async def _holding(request: web.Request, commons: Commons, peer: bytes, at_ms: int) -> tuple[Holding, int]:
-    """The account as of the last entry at or before `at_ms`, and that entry's seq."""
-    reader = request.app[READER]
-    account, seq, last_ms = await reader.load_account_now(commons, peer)
-    if at_ms >= last_ms:
-        return (account.holding if account is not None else Holding()), seq
-    found = await reader.load_account_at(commons, account or Account(-1, peer, "", Holding()), at_ms)
-    if found is None:
-        raise Refused("not-found", "the commons was not founded by then")
-    return found[0], found[1]
-
-
-async def get_postings(request: web.Request) -> web.Response:
-    """An account's history, first to last, or last to first with `order=desc`."""
-    here, member = await _visit_account(request)
-    commons = here.commons
-    newest_first = parameters.ORDER.read(request) == "desc"
-    if (parameters.ASSET.find(request) or commons.currency.code) != commons.currency.code:
-        raise Refused("not-found", "the member has no account in this asset")
-    limit = parameters.LIMIT.read(request)
-    account, _, _ = await request.app[READER].load_account_now(commons, member.peer)
-    lines: list[Line] = []
-    if account is not None:
-        lines = await request.app[READER].list_postings(
-            commons.id, account, after=parameters.AFTER_LINE.find(request), newest_first=newest_first, limit=limit + 1
-        )
-    items = [_line_json(commons, member.peer, line) for line in lines[:limit]]
-    last = f"{lines[limit - 1].seq}.{lines[limit - 1].n}" if len(lines) > limit else None
-    return _page(request, items, last=last)
-
-
-def _line_json(commons: Commons, peer: bytes, line: Line) -> answers.HistoryLine:
-    fields = unpack(line.body)
-    assert isinstance(fields, dict)
-    return answers.line_json(line, fields, _counterpart(commons, peer, line, fields))
-
-
-def _counterpart(commons: Commons, peer: bytes, line: Line, fields: dict[str, Any]) -> Holder | None:
-    """Who stands on the other side of a line; None where several do."""
-    match line.reason:
-        case "melt":
-            return commons.melt_to
-        case "issue" | "retire":
-            return ISSUER
-        case "grant" | "leave":
-            return POOL
-        case "share":
-            return ESCROW
-        case "pay" if fields["by"] != peer:
-            by: bytes = fields["by"]
-            return by
-        case "pay" if len(fields["legs"]) == 1:
-            to: bytes = fields["legs"][0][0]
-            return to
-    return None
 
 
 # ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -287,7 +203,7 @@ async def get_entries(request: web.Request) -> web.StreamResponse:
     after = parameters.AFTER_SEQ.read(request)
     listed, more = await list_entries(request.app[READER], here.commons, here.sight, after=after, limit=limit)
     items = [answers.entry_json(entry, memo) for entry, memo in listed]
-    return _page(request, items, last=str(listed[-1][0].seq) if more else None)
+    return page(request, items, last=str(listed[-1][0].seq) if more else None)
 
 
 async def list_entries(
@@ -305,7 +221,7 @@ async def get_entry(request: web.Request) -> web.Response:
     here = await visit(request)
     seq = parameters.SEQ.read(request)
     listed = await request.app[READER].list_entries(here.commons.id, after=seq - 1, limit=1)
-    if not listed or listed[0][0].seq != seq or not _sees(here, listed[0][0]):
+    if not listed or listed[0][0].seq != seq or not await _sees(request, here, listed[0][0]):
         raise Refused("not-found", "the commons has no entry of this number, or it is not for you")
     return json_response(answers.entry_json(*listed[0]))
 
@@ -315,20 +231,23 @@ async def get_statement(request: web.Request) -> web.Response:
     here = await visit(request)
     name = parameters.ID.read(request)
     entry = await request.app[READER].find_entry(here.commons.id, name)
-    if entry is None or not _sees(here, entry):
+    if entry is None or not await _sees(request, here, entry):
         raise Refused("not-found", "no statement of this id was accepted, or it is not for you")
     return json_response(answers.receipt_json(entry.receipt(here.commons.tick_of(entry.at_ms))))
 
 
-def _sees(here: Visit, entry: Entry) -> bool:
+async def _sees(request: web.Request, here: Visit, entry: Entry) -> bool:
     """Whether the reader sees an entry; only where it does not see all, its body is read again."""
-    return here.sight.every_entry or here.sight.entry(entry.seq, entry_parties(entry))
+    if here.sight.every_entry:
+        return True
+    gifts = await load_answered(request.app[READER], here.commons.id, [entry])
+    return here.sight.entry(entry.seq, entry_parties(entry, gifts))
 
 
 # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _page(request: web.Request, items: list[Any], *, last: str | None) -> web.Response:
+def page(request: web.Request, items: list[Any], *, last: str | None) -> web.Response:
     """A page of a list; `last` is the cursor of its last item if there is more (RFC 8288)."""
     response = json_response(answers.Page[Any](items=items))
     if last is not None:

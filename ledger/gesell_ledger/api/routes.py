@@ -6,7 +6,21 @@ from typing import Final
 
 from aiohttp import web
 
-from gesell_ledger.api import answers, document, health, pages, preparing, reads, rights, webhooks, writing
+from gesell_ledger.api import (
+    accounts,
+    answers,
+    circulation,
+    document,
+    gifts,
+    health,
+    pages,
+    preparing,
+    reads,
+    relations,
+    rights,
+    webhooks,
+    writing,
+)
 from gesell_ledger.api.answers import Page
 from gesell_ledger.api.cursors import Cursors
 from gesell_ledger.api.forms import AnyForm
@@ -31,7 +45,9 @@ from gesell_ledger.api.tokens import Tokens
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.intake import Intake
 from gesell_ledger.metrics import Metrics
+from gesell_ledger.readings.circulation import Circulation
 from gesell_ledger.storage.reading import Reader
+from gesell_ledger.storage.readings import Readings
 from gesell_ledger.storage.webhooks import Webhooks
 from gesell_ledger.webhooks.addresses import Resolver
 
@@ -50,10 +66,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     get(_COMMONS, reads.get_commons, answers.CommonsPage, codes=_WHOLE),
     get(_COMMONS + "/members", reads.get_members, Page[answers.MemberRow], query=(AFTER_MEMBER, LIMIT), codes=_WHOLE),
     get(_COMMONS + "/members/{member}", reads.get_member, answers.MemberRow, codes=("unknown-member",)),
-    get(_ACCOUNT + "/balances", reads.get_balances, answers.Balances, query=(AT,), codes=(*_OWN, "limit-exceeded")),
+    get(_ACCOUNT + "/balances", accounts.get_balances, answers.Balances, query=(AT,), codes=(*_OWN, "limit-exceeded")),
     get(
         _ACCOUNT + "/postings",
-        reads.get_postings,
+        accounts.get_postings,
         Page[answers.HistoryLine],
         query=(ASSET, ORDER, AFTER_LINE, LIMIT),
         codes=_OWN,
@@ -66,6 +82,34 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     get(_COMMONS + "/entries/{seq}", reads.get_entry, answers.EntryRow, codes=("not-found",)),
     get(_COMMONS + "/statements/{id}", reads.get_statement, answers.Receipt, codes=("not-found",)),
+    get(
+        _COMMONS + "/gifts",
+        gifts.get_gifts,
+        Page[gifts.GiftRow],
+        query=(gifts.STATE, gifts.FROM, gifts.TO, gifts.MOVED_BY, gifts.BEFORE_SEQ, LIMIT),
+        codes=("unknown-member",),
+    ),
+    get(_COMMONS + "/gifts/{id}", gifts.get_gift, gifts.GiftPage, codes=("not-found",)),
+    get(
+        _ACCOUNT + "/relationships",
+        relations.get_relationships,
+        relations.Relationships,
+        query=(relations.AFTER_PEER, LIMIT),
+        codes=("not-authorised", "unknown-member"),
+    ),
+    get(
+        _ACCOUNT + "/standing",
+        relations.get_standing,
+        relations.StandingPage,
+        codes=("not-authorised", "unknown-member"),
+    ),
+    get(
+        _COMMONS + "/flow",
+        circulation.get_flow,
+        circulation.FlowPage,
+        query=(circulation.FROM, circulation.TO, circulation.STEP),
+        codes=(*_WHOLE, "limit-exceeded", "rate-limited"),
+    ),
     post(
         _COMMONS + "/webhooks",
         webhooks.post_webhook,
@@ -90,6 +134,7 @@ def make_app(
     *,
     intake: Intake,
     reader: Reader,
+    readings: Readings,
     hooks: Webhooks,
     clock: LedgerClock,
     metrics: Metrics,
@@ -104,6 +149,8 @@ def make_app(
     app[BODIES] = Room(BODIES_MAX_BYTES)
     app[ANSWERS] = Room(ANSWERS_MAX_BYTES)
     app[rights.READER] = reader
+    app[relations.READINGS] = readings
+    app[circulation.CIRCULATION] = Circulation(readings)
     app[rights.CLOCK] = clock
     app[rights.TOKENS] = Tokens(ledger=ledger)
     app[reads.LEDGER] = ledger

@@ -13,9 +13,9 @@ from msgspec import Meta
 
 from gesell_protocol.amounts import AMOUNT_MAX
 from gesell_protocol.envelopes import MEMO_MAX_CHARS
+from gesell_protocol.fields import GIFT_SCALE_MAX, NAME_MAX_CHARS
 from gesell_protocol.names import did_of
 from gesell_protocol.policy import BRACKETS_MAX, NOTICE_TICKS_MAX, PPB, REST_TICKS_MAX, TICK_MAX, TICK_SECONDS_MAX
-from gesell_protocol.statements import NAME_MAX_CHARS
 
 JSON: Final = "application/json"
 INT_MAX: Final = 2**63 - 1
@@ -39,7 +39,8 @@ PeerName = Annotated[
         description="A peer: its did:key, the 64 hex digits of its key, or the handle of a member.",
     ),
 ]
-MemberName = Annotated[str, Meta(pattern=f"^({_DID}|{_HANDLE})$")]
+MEMBER_PATTERN: Final = f"^({_DID}|{_HANDLE})$"
+MemberName = Annotated[str, Meta(pattern=MEMBER_PATTERN)]
 HolderName = Annotated[
     str,
     Meta(
@@ -70,6 +71,13 @@ Grains = Annotated[
 SignedGrains = Annotated[
     str, Meta(pattern="^-?[0-9]{1,19}$", description="An amount in grains, maybe negative.", examples=["-50000"])
 ]
+#: Sums of gifts, too, stay below 10^18.
+Quantity = Annotated[
+    str, Meta(pattern="^[0-9]{1,19}$", description="A quantity in 10^-scale of the kind's unit.", examples=["150"])
+]
+KindCode = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{1,31}$", description="A kind of gift.", examples=["hour"])]
+GiftScale = Annotated[int, Meta(ge=0, le=GIFT_SCALE_MAX, description="How many decimals the kind has.")]
+Unit = Annotated[str, Meta(pattern="^[!-~]{1,32}$", description="A UCUM code, or 1.", examples=["h"])]
 Moment = Annotated[
     int, Meta(ge=0, le=INT_MAX, description="Milliseconds since the Unix epoch.", examples=[1_767_225_600_000])
 ]

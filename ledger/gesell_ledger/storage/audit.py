@@ -9,7 +9,8 @@ For each commons, in this order, for every entry:
 3. Decided again on the books before it, it is accepted with exactly these postings.
 4. What melted of each account is what charging every tick would have taken (lazy equals eager).
 And at the end:
-5. Every stored account, member, key, policy, share and mention is what the entries make it; running balances add up.
+5. Every stored account, member, key, policy, share, mention, kind, gift and vouch is what the entries make it; running
+   balances add up.
 6. All accounts of an asset sum to zero, and no posting stands outside the entries.
 
 What can't be found: an entry's time moved within its tick and between its neighbours, as no signature covers it.
@@ -17,7 +18,7 @@ What can't be found: an entry's time moved within its tick and between its neigh
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -27,6 +28,7 @@ import asyncpg
 from gesell_ledger.core.books import AccountName, Books, Commons, Entry
 from gesell_ledger.core.decide import Accepted, Submission, decide
 from gesell_ledger.storage import rows
+from gesell_ledger.storage.changes import Changes
 from gesell_ledger.storage.faults import not_an_address
 from gesell_ledger.storage.postgres import SETTINGS
 from gesell_ledger.storage.queries import queries
@@ -151,6 +153,8 @@ class _Check:
         self._astray: set[AccountName] = set()
         self._policies: list[tuple[int, int, bytes]] = []
         self._mentions: set[tuple[int, bytes]] = set()
+        #: Kinds, gifts and vouches as the entries make them.
+        self._given = Changes()
 
     async def run(self) -> Report:
         """Go through the commons from its first entry to its last and tell what does not hold."""
@@ -172,6 +176,7 @@ class _Check:
         await self._check_members(report)
         await self._check_policies(report, counted=head["policies"])
         await self._check_shares(report)
+        await self._check_given(report, kinds=head["kinds"])
         await self._check_mentions(report)
         for seq, account in map(tuple, await self._connection.fetch(_AUDIT["list_stray_postings"], self._commons_id)):
             report.find(f"a posting of account {account} says that it is of entry {seq}: there is no such pair")
@@ -256,6 +261,8 @@ class _Check:
                 f" stored is {_listed(entry.postings)}"
             )
         self._books.apply(outcome.decision, decided)
+        if outcome.decision.kind or outcome.decision.gifts or outcome.decision.vouches:
+            self._given.add(outcome)
         # Ten million entries are not kept in memory: that an id is used once, the table's key says.
         self._books.entries.clear()
         self._mentions |= {(decided.seq, peer) for peer in outcome.mentions}
@@ -291,10 +298,11 @@ class _Check:
             return
         tick = commons.tick_of(entry.at_ms)
         melted: dict[AccountName, int] = defaultdict(int)
+        code = commons.currency.code
         for posting in entry.postings:
             if posting.reason == "melt" and isinstance(posting.holder, bytes):
                 melted[posting.holder, posting.asset] -= posting.amount
-        touched = {(p.holder, p.asset) for p in entry.postings if isinstance(p.holder, bytes)}
+        touched = {(p.holder, p.asset) for p in entry.postings if isinstance(p.holder, bytes) and p.asset == code}
         for name in sorted(touched, key=str):
             # Nothing melts of an account before its first posting: the ticks since 1970 need no charging.
             before = self._eager.get(name) or Holding(tick=tick)
@@ -307,7 +315,7 @@ class _Check:
             self._eager[name] = after
             report.melted += melted[name]
         for reason, holder, asset, amount in entry.postings:
-            if reason == "melt" or isinstance(holder, str):
+            if reason == "melt" or isinstance(holder, str) or asset != code:
                 continue
             account = self._eager[holder, asset]
             if amount > 0 and reason in INFLOW_REASONS:
@@ -319,7 +327,7 @@ class _Check:
 
     def _check_head(self, report: Report, head: rows.Row, commons: Commons) -> None:
         """Rule 5 for the head; its timeline is the policies' matter."""
-        stored = rows.read_commons(head, commons.timeline)
+        stored = rows.read_commons(head, commons.timeline, commons.kinds)
         for one in fields(Commons):
             said, made = getattr(stored, one.name), getattr(commons, one.name)
             if said != made:
@@ -359,7 +367,7 @@ class _Check:
             report.find(f"{who} is not what the entries make it: stored is {holding}, made is {made}")
         if holding.balance != self._running[name]:
             report.find(f"{who} holds {holding.balance}, its postings sum to {self._running[name]}")
-        if isinstance(name[0], bytes):
+        if isinstance(name[0], bytes) and name[1] == commons.currency.code:
             tick = commons.tick_of(commons.at_ms)
             eager = self._eager.get(name) or Holding(tick=tick)
             lazy = melt(holding, commons.timeline, tick).balance
@@ -392,6 +400,28 @@ class _Check:
             made = self._books.shares.get(name)
             of = f"entry {made.seq}" if made is not None else f"no entry ({name.hex()})"
             report.find(f"the share of {of} is not what the entries make it")
+
+    async def _check_given(self, report: Report, *, kinds: int) -> None:
+        """Kinds, gifts, their thread, vouches and how they came to be, each row as the entries make it."""
+        given = self._given
+        made_kinds = [(kind.code, kind.name, kind.unit, kind.scale, seq) for seq, kind in given.kinds]
+        if len(made_kinds) != kinds:
+            report.find(f"the entries make {len(made_kinds)} kinds of gifts, the commons' head counts {kinds}")
+        made: dict[str, Iterable[tuple[object, ...]]] = {
+            _AUDIT["list_kinds"]: made_kinds,
+            _AUDIT["list_gifts"]: given.gift_values(),
+            _AUDIT["list_threads"]: given.thread,
+            _AUDIT["list_vouches"]: [(*pair, amount) for pair, amount in self._books.vouches.items()],
+            _AUDIT["list_vouch_changes"]: [(seq, *pair, amount) for seq, amount, *pair in given.vouch_changes],
+            _AUDIT["list_credits"]: [(seq, peer, vouched) for seq, vouched, peer in given.credits],
+        }
+        for query, rows_made in made.items():
+            table = query.split("gesell.", 1)[1].split(None, 1)[0]
+            found = await self._connection.fetch(query, self._commons_id)
+            differing = Counter(map(tuple, found))
+            differing.subtract(Counter(map(tuple, rows_made)))
+            for row in sorted((repr(row) for row, count in differing.items() if count))[:FINDINGS_MAX]:
+                report.find(f"{table.replace('_', ' ')}: this is not what the entries make it: {row}")
 
     async def _check_mentions(self, report: Report) -> None:
         """Who is not mentioned where it should be does not find its own entries; who is and should not, others'."""

@@ -17,7 +17,8 @@ Its rules, in the order of the code:
 
 In the data folder: `postgres/` the cluster, `postgres.log` (and `.1`), `postgres.lock`, `postgres.hba` and
 `postgres.ident` (who may log in), `socket` (a folder, or a link to one where the path would be too long), and
-`postgres-binaries-VERSION/` if the installed ones can't be read by the user that runs the server.
+`postgres-binaries-VERSION/` if the installed ones can't be read by the user that runs the server. While the cluster
+is made: `postgres.new-*/`, and `postgres.making`, whose lock says that somebody still writes there.
 
 It is longer than a module should be, since the safety of each step rests on the others: the lock on the
 folder makes it right to end a survivor, the mark on its command line proves whose it is, the user and the
@@ -436,12 +437,42 @@ class PrivatePostgres:
             )
 
     async def _make_cluster(self) -> None:
-        """Make an empty cluster beside its place and move it there whole: half a cluster is never started."""
-        for leftover in self._folder.glob("postgres.new-*"):
-            # An initdb that was just killed may still write a last file; what stays is removed next time.
-            await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
-        fresh = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self._folder))
-        os.chown(fresh, self._account.uid, self._account.gid)
+        """Make an empty cluster beside its place and move it there whole: half a cluster is never started.
+
+        Initdb and the PostgreSQL that it runs share the lock on `postgres.making`, so that they tell, whoever killed
+        the service above them, until when they may write: what they made is removed after that, and whole.
+        """
+        making = self._folder / "postgres.making"
+        lock = os.open(making, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            await self._outwait_makers(lock)
+            for leftover in self._folder.glob("postgres.new-*"):
+                await asyncio.to_thread(shutil.rmtree, leftover)
+            fresh = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self._folder))
+            os.chown(fresh, self._account.uid, self._account.gid)
+            await self._fill_cluster(fresh, lock)
+            making.unlink()
+            _move_durably(fresh, self._cluster)
+        finally:
+            os.close(lock)
+
+    async def _outwait_makers(self, lock: int) -> None:
+        """Take the lock on `postgres.making` when the last process of a killed service's initdb has ended."""
+        give_up = time.monotonic() + _REMAINS_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise PostgresFault(
+                        f"An earlier service was killed while its initdb made the files of PostgreSQL in "
+                        f"{self._folder}, and that initdb does not end. Wait until it is gone or end it, and start "
+                        f"again."
+                    ) from None
+            await asyncio.sleep(_POLL_S)
+
+    async def _fill_cluster(self, fresh: Path, lock: int) -> None:
+        """Let initdb make a cluster in an empty folder; it and all that it starts inherit the lock."""
         status, said = await self._run(
             str(self._binaries / "initdb"),
             f"--pgdata={fresh}",
@@ -457,16 +488,19 @@ class PrivatePostgres:
             "--auth-local=peer",
             "--auth-host=reject",
             "--no-instructions",
+            inherited=(lock,),
         )
         if status != 0:
             raise PostgresFault(
                 f"PostgreSQL could not make its files in {fresh} (initdb ended with status {status}). Mend "
                 f"what it says and start again:\n{said.strip()}"
             )
-        _move_durably(fresh, self._cluster)
 
-    async def _run(self, *command: str) -> tuple[int, str]:
-        """Run a short program as the server's user; returns its exit status and all that it wrote."""
+    async def _run(self, *command: str, inherited: tuple[int, ...] = ()) -> tuple[int, str]:
+        """Run a short program as the server's user; returns its exit status and all that it wrote.
+
+        `inherited` are the descriptors that it gets besides, and hands on.
+        """
         process = await asyncio.create_subprocess_exec(
             *_launched(self._account, command),
             stdin=asyncio.subprocess.DEVNULL,
@@ -475,6 +509,7 @@ class PrivatePostgres:
             cwd=str(self._folder),
             env=_environment(),
             start_new_session=True,
+            pass_fds=inherited,
         )
         try:
             said, _ = await process.communicate()

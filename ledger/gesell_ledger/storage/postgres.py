@@ -10,14 +10,25 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from gesell_ledger.core.books import AccountName, Books, Decision, Entry, Member
+from gesell_ledger.core.books import (
+    FIRST_KINDS,
+    AccountName,
+    Books,
+    Commons,
+    Entry,
+    Kind,
+    Member,
+    Vouches,
+)
 from gesell_ledger.core.decide import Accepted
 from gesell_ledger.core.needs import Needs
 from gesell_ledger.storage import rows
+from gesell_ledger.storage.changes import Changes, merge
 from gesell_ledger.storage.faults import DatabaseUnfit
 from gesell_ledger.storage.queries import migrations, queries
 from gesell_protocol.demurrage import Holding
@@ -120,28 +131,49 @@ async def find_commons(pool: Pool, names: Sequence[bytes]) -> set[bytes]:
     return {row["hash"] for row in found}
 
 
-#: Timelines kept at most; beyond, all are asked for anew.
-TIMELINES_MAX: Final = 10_000
+#: Commons whose rules are kept at most; beyond, all are asked for anew.
+RULES_MAX: Final = 10_000
 
 
-class Timelines:
-    """Policies change rarely, so timelines are kept between batches: by commons, with the number of policies."""
+class Rules:
+    """What seldom changes: policies and kinds of gifts, kept between batches, by commons, with how many there are."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[int, Timeline]] = {}
+        self._timelines: dict[int, tuple[int, Timeline]] = {}
+        self._kinds: dict[int, tuple[int, Mapping[str, Kind]]] = {}
 
-    async def load(self, connection: Connection | Pool, commons_id: int, policies: int) -> Timeline:
-        """The timeline of a commons whose head counts `policies` of them."""
-        known = self._known.get(commons_id)
+    async def read_commons(self, connection: Connection | Pool, head: rows.Row) -> Commons:
+        """A commons by its head row, with its rules."""
+        commons_id = rows.key_of(head["hash"])
+        timeline = await self._timeline(connection, commons_id, head["policies"])
+        kinds = await self._kinds_of(connection, commons_id, head["kinds"])
+        return rows.read_commons(head, timeline, kinds)
+
+    async def _timeline(self, connection: Connection | Pool, commons_id: int, policies: int) -> Timeline:
+        known = self._timelines.get(commons_id)
         if known is not None and known[0] == policies:
             return known[1]
         found = await connection.fetch(_SEQUENCE["load_policies"], commons_id)
         timeline = rows.read_timeline(found)
-        if len(self._known) >= TIMELINES_MAX:
-            self._known.clear()
+        if len(self._timelines) >= RULES_MAX:
+            self._timelines.clear()
         if len(found) == policies:
-            self._known[commons_id] = (policies, timeline)
+            self._timelines[commons_id] = (policies, timeline)
         return timeline
+
+    async def _kinds_of(self, connection: Connection | Pool, commons_id: int, count: int) -> Mapping[str, Kind]:
+        if count == 0:
+            return FIRST_KINDS
+        known = self._kinds.get(commons_id)
+        if known is not None and known[0] == count:
+            return known[1]
+        found = await connection.fetch(_SEQUENCE["load_kinds"], commons_id)
+        kinds = MappingProxyType({**FIRST_KINDS, **{row["code"]: rows.read_kind(row) for row in found}})
+        if len(self._kinds) >= RULES_MAX:
+            self._kinds.clear()
+        if len(found) == count:
+            self._kinds[commons_id] = (count, kinds)
+        return kinds
 
 
 @dataclass(slots=True)
@@ -170,17 +202,19 @@ class Batch:
     `warm` is what the last batch of this process left; it is used if nobody added to the commons since.
     """
 
-    def __init__(self, connection: Connection, commons: bytes, timelines: Timelines, warm: Warm | None = None) -> None:
+    def __init__(self, connection: Connection, commons: bytes, rules: Rules, warm: Warm | None = None) -> None:
         self._connection = connection
         self._commons = commons
         self._commons_id = rows.key_of(commons)
-        self._timelines = timelines
+        self._rules = rules
         self._warm = warm
         self._numbers: dict[AccountName, int] = {}
         self._peers: set[bytes] = set()
         self._keys: set[bytes] = set()
+        self._gift_accounts: set[AccountName] = set()
         self._accounts = 0
         self._policies = 0
+        self._kinds = 0
 
     async def lock(self) -> Books | None:
         """Take the lock of the commons' head; returns Books that hold what is known without asking again: the head
@@ -198,24 +232,32 @@ class Batch:
             return Books()
         if head["hash"] != self._commons:
             return None
-        self._accounts, self._policies = head["accounts"], head["policies"]
+        self._accounts, self._policies, self._kinds = head["accounts"], head["policies"], head["kinds"]
         warm = self._warm
         if warm is not None and warm.books.commons is not None and warm.books.commons.seq == head["seq"]:
             self._numbers, self._peers, self._keys = warm.numbers, warm.peers, warm.keys
             return warm.books
-        timeline = await self._timelines.load(self._connection, self._commons_id, self._policies)
-        return Books(commons=rows.read_commons(head, timeline))
+        return Books(commons=await self._rules.read_commons(self._connection, head))
 
     def leave_warm(self, books: Books) -> Warm:
-        """What the next batch may start from, once this one is committed. Entries are asked for anew each time."""
-        books.entries = {}
+        """What the next batch may start from, once this one is committed.
+
+        Entries, gifts and vouches are asked for anew each time, and so are the accounts that count gifts.
+        """
+        books.entries, books.gifts, books.vouches = {}, {}, Vouches()
+        for name in self._gift_accounts:
+            books.accounts.pop(name, None)
+            self._numbers.pop(name, None)
         return Warm(books, self._numbers, self._peers, self._keys)
 
     async def load(self, books: Books, needs: Needs) -> None:
         """Put into the books all that a batch needs and that is not there already."""
         if books.commons is None:
             return
-        peers = needs.peers - self._peers
+        if needs.gifts or needs.gift_accounts or needs.vouches or needs.vouch_rings:
+            await self._load_given(books, needs)
+        # The other sides of vouches are looked at like those whom the statements name.
+        peers = {*needs.peers, *(peer for pair in books.vouches for peer in pair)} - self._peers
         # Who comes and goes while a share is open must be seen against it.
         shares = needs.shares | ({books.commons.share} if books.commons.share is not None else set())
         keys = needs.keys - self._keys
@@ -236,16 +278,46 @@ class Batch:
         self._keys |= keys
         members = [rows.read_member(member) for member in row["members"]]
         books.members |= {member.peer: member for member in members}
-        for number, holder, asset, balance, escrow, tick, inflows in row["accounts"]:
-            name = (rows.read_holder(holder), asset)
-            self._numbers[name] = number
-            books.accounts[name] = rows.read_holding(balance, escrow, tick, inflows)
+        self._read_accounts(books, row["accounts"])
         books.keys |= {key[0]: rows.read_key(key) for key in row["keys"]}
         books.shares |= {share.id: share for share in map(rows.read_share, row["shares"])}
         books.held |= dict(row["holders"])
         await self._load_holders(books, members)
         if row["entries"]:
             await self._load_entries(books, row["entries"])
+
+    def _read_accounts(self, books: Books, found: Iterable[rows.Row]) -> None:
+        for number, holder, asset, balance, escrow, tick, inflows in found:
+            name = (rows.read_holder(holder), asset)
+            self._numbers[name] = number
+            books.accounts[name] = rows.read_holding(balance, escrow, tick, inflows)
+
+    async def _load_given(self, books: Books, needs: Needs) -> None:
+        """Gifts, the accounts in which they are counted, and vouches."""
+        pairs = list(needs.vouches)
+        row = await self._connection.fetchrow(
+            _SEQUENCE["load_given"],
+            self._commons_id,
+            [rows.uuid_of(name) for name in needs.gifts],
+            [voucher for voucher, _ in pairs],
+            [vouchee for _, vouchee in pairs],
+            list(needs.vouch_rings),
+        )
+        assert row is not None
+        books.gifts |= {gift.id: gift for gift in map(rows.read_gift, row["gifts"])}
+        for voucher, vouchee, amount in (*row["vouches"], *row["vouches_by"], *row["vouches_for"]):
+            books.vouches.put((voucher, vouchee), amount)
+        sides = ((holder, gift.kind) for gift in books.gifts.values() for holder in (gift.giver, gift.receiver))
+        self._gift_accounts = {*needs.gift_accounts, *sides}
+        if self._gift_accounts:
+            names = [(rows.holder_bytes(holder), kind) for holder, kind in self._gift_accounts]
+            found = await self._connection.fetch(
+                _SEQUENCE["load_gift_accounts"],
+                self._commons_id,
+                [holder for holder, _ in names],
+                [kind for _, kind in names],
+            )
+            self._read_accounts(books, map(tuple, found))
 
     async def _load_holders(self, books: Books, members: Sequence[Member]) -> None:
         """Who holds the handles that members ask for but do not hold."""
@@ -275,13 +347,14 @@ class Batch:
             return
         assert books.commons is not None
         connection, commons_id = self._connection, self._commons_id
-        changes = _merge(accepted)
+        changes = merge(accepted)
         founded = accepted[0].entry.seq == 1
         new = [name for name in changes.accounts if name not in self._numbers]
         first = self._accounts
         self._numbers |= {name: first + place for place, name in enumerate(new)}
         self._accounts += len(new)
         self._policies += len(changes.policies)
+        self._kinds += len(changes.kinds)
         await self._store_head(books, founded=founded)
         await connection.copy_records_to_table(
             "entry",
@@ -297,6 +370,7 @@ class Batch:
         )
         await self._store_accounts(changes.accounts, new)
         await self._store_rest(changes, memos)
+        await self._store_given(changes)
         await self._store_mentions(accepted)
 
     def _posting_records(
@@ -333,6 +407,7 @@ class Batch:
                 head.threshold,
                 list(head.stewards),
                 head.share,
+                self._kinds,
             )
             return
         await self._connection.execute(
@@ -395,16 +470,13 @@ class Batch:
                 "mention", schema_name="gesell", columns=["commons_id", "seq", "peer"], records=mentions
             )
 
-    async def _store_rest(self, changes: _Changes, memos: Mapping[bytes, Memo]) -> None:
+    async def _store_rest(self, changes: Changes, memos: Mapping[bytes, Memo]) -> None:
         """What changes seldom: members, keys, policies, shares, memos."""
         commons_id = self._commons_id
         many: list[tuple[str, list[tuple[object, ...]]]] = [
             (
                 "store_member",
-                [
-                    (commons_id, m.peer, m.joined_ms, m.handle_held, m.barred, m.status, m.handle, rows.span_bytes(m))
-                    for m in changes.members.values()
-                ],
+                [(commons_id, *rows.member_values(member)) for member in changes.members.values()],
             ),
             ("store_key", [(commons_id, k.key, k.order, k.live, k.peer) for k in changes.keys.values()]),
             (
@@ -422,39 +494,38 @@ class Batch:
             # After the memos, so that a memo stored and erased in one batch is gone.
             ("erase_memo", [(commons_id, rows.uuid_of(name)) for name in changes.erased]),
         ]
+        await self._execute(many)
+
+    async def _store_given(self, changes: Changes) -> None:
+        """Kinds, gifts and their thread, vouches as they stand and how they came to."""
+        commons_id = self._commons_id
+        ended = [(commons_id, *pair) for pair, amount in changes.vouches.items() if amount == 0]
+        standing = [(commons_id, *pair, amount) for pair, amount in changes.vouches.items() if amount]
+        await self._execute(
+            [
+                (
+                    "store_kind",
+                    [(commons_id, seq, kind.scale, kind.code, kind.name, kind.unit) for seq, kind in changes.kinds],
+                ),
+                ("store_gift", [(commons_id, *values) for values in changes.gift_values()]),
+                ("end_vouch", ended),
+                ("store_vouch", standing),
+            ]
+        )
+        for table, columns, records in (
+            ("gift_thread", ["commons_id", "seq", "moved_by"], changes.thread),
+            ("vouch_change", ["commons_id", "seq", "amount", "voucher", "vouchee"], changes.vouch_changes),
+            ("credit", ["commons_id", "seq", "vouched", "peer"], changes.credits),
+        ):
+            if records:
+                await self._connection.copy_records_to_table(
+                    table, schema_name="gesell", columns=columns, records=[(commons_id, *record) for record in records]
+                )
+
+    async def _execute(self, many: Iterable[tuple[str, Sequence[tuple[object, ...]]]]) -> None:
         for name, arguments in many:
             if arguments:
                 await self._connection.executemany(_SEQUENCE[name], arguments)
-
-
-class _Changes:
-    """The last value of everything that a batch changed."""
-
-    def __init__(self) -> None:
-        self.accounts: dict[AccountName, Holding] = {}
-        self.members: dict[bytes, Any] = {}
-        self.keys: dict[bytes, Any] = {}
-        self.shares: dict[bytes, Any] = {}
-        self.policies: list[tuple[int, int, Any]] = []
-        self.erased: list[bytes] = []
-
-    def add(self, decision: Decision, seq: int) -> None:
-        self.accounts.update(decision.accounts)
-        self.members.update(decision.members)
-        self.keys.update(decision.keys)
-        if decision.share is not None:
-            self.shares[decision.share.id] = decision.share
-        if decision.policy is not None:
-            self.policies.append((seq, *decision.policy))
-        if decision.erased is not None:
-            self.erased.append(decision.erased)
-
-
-def _merge(accepted: Iterable[Accepted]) -> _Changes:
-    changes = _Changes()
-    for one in accepted:
-        changes.add(one.decision, one.entry.seq)
-    return changes
 
 
 def _entry_record(commons_id: int, entry: Entry) -> tuple[object, ...]:

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from gesell_ledger.core.books import Commons, Entry, Key, Member, ShareOut
+from gesell_ledger.core.books import Commons, Entry, Gift, Key, Member, ShareOut
 from gesell_ledger.core.visibility import Sight
 from gesell_ledger.storage import rows
-from gesell_ledger.storage.postgres import Batch, Timelines
+from gesell_ledger.storage.postgres import Batch, Rules
 from gesell_ledger.storage.queries import queries
 from gesell_protocol.demurrage import INFLOW_REASONS, Holding
 from gesell_protocol.envelopes import Memo
@@ -60,22 +60,46 @@ class Account:
     holding: Holding
 
 
+@dataclass(frozen=True, slots=True)
+class GiftCounts:
+    """How much of one kind of gifts a member gave and received, all thanked for."""
+
+    kind: str
+    given: int
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiftLine:
+    """A gift with its offer: when it was made and settled, the body that made it, its memo's text if it is there."""
+
+    gift: Gift
+    at_ms: int
+    settled_ms: int | None
+    body: bytes
+    memo: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GiftSight:
+    """Whose gifts to show: those that `peer` gave or was given, and with `pool` those to the whole commons."""
+
+    peer: bytes
+    pool: bool
+
+
 class Reader:
     """Reads of one database. Safe for any number of requests at once; each call is one moment of its own."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._timelines = Timelines()
+        self._rules = Rules()
 
     async def list_commons(self, *, after: bytes | None, limit: int) -> list[Commons]:
         """Commons in the order in which they are stored, after the one of this name, or of its first 8 bytes."""
         place = BEFORE_ALL if after is None else rows.key_of(after)
         found = await self._pool.fetch(_READING["list_commons"], place, limit)
-        listed = []
-        for row in found:
-            timeline = await self._timelines.load(self._pool, row["commons_id"], row["policies"])
-            listed.append(rows.read_commons(row, timeline))
-        return listed
+        return [await self._rules.read_commons(self._pool, row) for row in found]
 
     async def list_sharing(self) -> list[bytes]:
         """The names of the commons that share out their pool just now."""
@@ -86,8 +110,7 @@ class Reader:
         row = await self._pool.fetchrow(_READING["load_commons"], rows.key_of(commons))
         if row is None or row["hash"] != commons:
             return None
-        timeline = await self._timelines.load(self._pool, rows.key_of(commons), row["policies"])
-        return rows.read_commons(row, timeline), row["accounts"]
+        return await self._rules.read_commons(self._pool, row), row["accounts"]
 
     @asynccontextmanager
     async def open_books(self, commons: bytes) -> AsyncIterator[Batch]:
@@ -102,7 +125,7 @@ class Reader:
             self._pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            yield Batch(connection, commons, self._timelines)
+            yield Batch(connection, commons, self._rules)
 
     async def find_holders(self, commons: bytes, handles: Iterable[str]) -> dict[str, bytes]:
         """Who holds these handles; those that nobody holds are left out. A handle never passes to another peer."""
@@ -140,15 +163,92 @@ class Reader:
         now = replace(commons, seq=seq, at_ms=at_ms, active_members=active_members)
         return now, {ISSUER: issuer, POOL: pool, ESCROW: escrow}
 
-    async def load_account_now(self, commons: Commons, holder: Holder) -> tuple[Account | None, int, int]:
-        """A holder's currency account, and the seq and time of the entry after which it stands so."""
+    async def load_account_now(
+        self, commons: Commons, holder: Holder, *, asset: str | None = None
+    ) -> tuple[Account | None, int, int]:
+        """A holder's account in an asset, the currency if not said; seq and time of the entry after which it stands."""
         name = rows.holder_bytes(holder)
         row = await self._pool.fetchrow(
-            _READING["load_account_now"], rows.key_of(commons.id), name, commons.currency.code
+            _READING["load_account_now"], rows.key_of(commons.id), name, asset or commons.currency.code
         )
         assert row is not None
         seq, at_ms, *account = tuple(row)
         return None if account[0] is None else _read_account(account), seq, at_ms
+
+    async def load_vouched(self, commons: bytes, peer: bytes, *, seq: int) -> int:
+        """What was vouched for a peer less what it vouched, after entry `seq`."""
+        vouched = await self._pool.fetchval(_READING["load_vouched"], rows.key_of(commons), peer, seq)
+        return vouched or 0
+
+    async def list_gift_counts(self, commons: bytes, peer: bytes, *, seq: int) -> list[GiftCounts]:
+        """What a peer gave and received of each kind up to entry `seq`, in order of the kinds' codes."""
+        found = await self._pool.fetch(_READING["list_gift_counts"], rows.key_of(commons), peer, seq)
+        return [GiftCounts(*row) for row in map(tuple, found)]
+
+    async def load_gifts(self, commons: bytes, names: Iterable[bytes]) -> dict[bytes, Gift]:
+        """Gifts by their ids; those that were never offered are left out."""
+        ids = [rows.uuid_of(name) for name in names]
+        found = await self._pool.fetch(_READING["load_gifts"], rows.key_of(commons), ids)
+        return {gift.id: gift for gift in map(rows.read_gift, map(tuple, found))}
+
+    async def load_gift(self, commons: bytes, name: bytes) -> GiftLine | None:
+        """A gift by its id; None for one that was never offered."""
+        row = await self._pool.fetchrow(_READING["load_gift"], rows.key_of(commons), rows.uuid_of(name))
+        return None if row is None else _read_gift_line(row)
+
+    async def list_gifts(
+        self,
+        commons: bytes,
+        sight: GiftSight | None,
+        *,
+        giver: Holder | None = None,
+        receiver: Holder | None = None,
+        state: str | None = None,
+        moved_by: bytes | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> list[GiftLine]:
+        """Gifts before an entry, the newest first: those that `sight` (None: all) shows and that all filters let by."""
+        if sight is None:
+            sides: list[tuple[Holder | None, Holder | None]] = [(giver, receiver)]
+        else:
+            # Each of these is found by an index of its own; a gift that two of them show comes once.
+            shown = [(sight.peer, None), (None, sight.peer), *([(None, POOL)] if sight.pool else [])]
+            sides = [both for both in (_narrow((giver, receiver), side) for side in shown) if both is not None]
+        found: dict[bytes, GiftLine] = {}
+        for side in sides:
+            lines = await self._list_gifts(commons, *side, state, moved_by, before, limit)
+            found |= {line.gift.id: line for line in lines}
+        return sorted(found.values(), key=lambda line: -line.gift.seq)[:limit]
+
+    async def _list_gifts(
+        self,
+        commons: bytes,
+        giver: Holder | None,
+        receiver: Holder | None,
+        state: str | None,
+        moved_by: bytes | None,
+        before: int | None,
+        limit: int,
+    ) -> list[GiftLine]:
+        # The narrowest filter finds the rows by its index, the others are looked at in what it finds.
+        narrowing = (
+            (moved_by, _READING["list_gifts_by_moved_by"]),
+            (giver, _READING["list_gifts_by_giver"]),
+            (receiver, _READING["list_gifts_by_receiver"]),
+            (state, _READING["list_gifts_by_state"]),
+        )
+        found = await self._pool.fetch(
+            next((query for value, query in narrowing if value is not None), _READING["list_gifts_by_commons"]),
+            rows.key_of(commons),
+            2**62 if before is None else before,
+            limit,
+            None if giver is None else rows.holder_bytes(giver),
+            None if receiver is None else rows.holder_bytes(receiver),
+            state,
+            None if moved_by is None else rows.uuid_of(moved_by),
+        )
+        return [_read_gift_line(row) for row in found]
 
     async def load_account_at(self, commons: Commons, account: Account, at_ms: int) -> tuple[Holding, int] | None:
         """An account as it stood after the last entry at or before a moment: its holding, and that entry's seq.
@@ -276,6 +376,23 @@ class Reader:
         """A share of the pool, and how far it is paid."""
         row = await self._pool.fetchrow(_READING["load_share"], rows.key_of(commons), rows.uuid_of(share_id))
         return None if row is None else rows.read_share(tuple(row))
+
+
+def _narrow(
+    asked: tuple[Holder | None, Holder | None], shown: tuple[Holder | None, Holder | None]
+) -> tuple[Holder | None, Holder | None] | None:
+    """What of the gifts with the sides that are asked for has the sides that are shown; None for nothing."""
+    both: list[Holder | None] = []
+    for wanted, seen in zip(asked, shown, strict=True):
+        if wanted is not None and seen is not None and wanted != seen:
+            return None
+        both.append(seen if wanted is None else wanted)
+    return both[0], both[1]
+
+
+def _read_gift_line(row: rows.Row) -> GiftLine:
+    *gift, at_ms, settled_ms, body, memo = row
+    return GiftLine(rows.read_gift(gift), at_ms, settled_ms, body, memo)
 
 
 def _cut(found: Sequence[rows.Row]) -> Sequence[rows.Row]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
 
-from gesell_ledger.core.books import Commons, Entry, Key, Member, ShareOut
+from gesell_ledger.core.books import Commons, Entry, Gift, Key, Kind, Member, ShareOut
 from gesell_protocol.canonical import pack, pack_array, unpack
 from gesell_protocol.demurrage import Holding
+from gesell_protocol.fields import Currency
 from gesell_protocol.log import Posting, Signatures
 from gesell_protocol.names import RESERVED_HOLDERS, Holder
 from gesell_protocol.policy import Policy, Timeline, read_policy
-from gesell_protocol.statements import Currency
 
 _RESERVED = {name.encode(): name for name in RESERVED_HOLDERS}
 _NO_INFLOWS = pack_array([])
@@ -76,7 +76,7 @@ def read_timeline(rows: Iterable[Row]) -> Timeline:
     return Timeline.of((row[0], read_policy(unpack(row[1]), min_tick_seconds=1)) for row in rows)
 
 
-def read_commons(row: Row, timeline: Timeline) -> Commons:
+def read_commons(row: Row, timeline: Timeline, kinds: Mapping[str, Kind]) -> Commons:
     """A commons' head row."""
     return Commons(
         id=row["hash"],
@@ -90,12 +90,13 @@ def read_commons(row: Row, timeline: Timeline) -> Commons:
         at_ms=row["at_ms"],
         active_members=row["active_members"],
         share=row["share"],
+        kinds=kinds,
     )
 
 
 def read_member(row: Row) -> Member:
-    """A row of (peer, handle, status, joined_ms, handle_held, barred, spans)."""
-    peer, handle, status, joined_ms, handle_held, barred, packed = row
+    """A row of (peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees)."""
+    peer, handle, status, joined_ms, handle_held, barred, packed, trusted, lent, vouchers, vouchees = row
     flat = unpack(packed)
     assert isinstance(flat, list)
     spans = tuple((start, None if end < 0 else end) for start, end in zip(flat[::2], flat[1::2], strict=True))
@@ -107,6 +108,27 @@ def read_member(row: Row) -> Member:
         handle_held=handle_held,
         barred=barred,
         spans=spans,
+        trusted=trusted,
+        lent=lent,
+        vouchers=vouchers,
+        vouchees=vouchees,
+    )
+
+
+def member_values(member: Member) -> tuple[object, ...]:
+    """A member as the columns of its row, in the order of `store_member`."""
+    return (
+        member.peer,
+        member.joined_ms,
+        member.handle_held,
+        member.barred,
+        member.status,
+        member.handle,
+        span_bytes(member),
+        member.trusted,
+        member.lent,
+        member.vouchers,
+        member.vouchees,
     )
 
 
@@ -123,6 +145,24 @@ def read_key(row: Row) -> Key:
 def read_share(row: Row) -> ShareOut:
     """A row of (id, seq, each, unpaid, paid_through)."""
     return ShareOut(id=row[0].bytes, seq=row[1], each=row[2], unpaid=row[3], paid_through=row[4])
+
+
+def read_kind(row: Row) -> Kind:
+    """A row of (code, name, unit, scale)."""
+    return Kind(row[0], row[1], row[2], row[3])
+
+
+def read_gift(row: Row) -> Gift:
+    """A row of (id, seq, giver, receiver, kind, quantity, state)."""
+    return Gift(
+        id=row[0].bytes,
+        seq=row[1],
+        giver=row[2],
+        receiver=read_holder(row[3]),
+        kind=row[4],
+        quantity=row[5],
+        state=row[6],
+    )
 
 
 def read_posting(row: Row) -> Posting:

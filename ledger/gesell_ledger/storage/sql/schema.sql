@@ -23,7 +23,8 @@ CREATE TABLE gesell.commons (
     hash           bytea    NOT NULL CHECK (octet_length(hash) = 16),
     ledger         bytea    NOT NULL CHECK (octet_length(ledger) = 32),
     stewards       bytea[]  NOT NULL CHECK (cardinality(stewards) >= threshold),
-    share          bytea    CHECK (octet_length(share) = 16)
+    share          bytea    CHECK (octet_length(share) = 16),
+    kinds          integer  NOT NULL CHECK (kinds >= 0)
 ) WITH (fillfactor = 50);
 
 -- Accepted statements, numbered without a gap. signatures: key and signature, 96 bytes each, ascending by key.
@@ -77,6 +78,7 @@ CREATE TABLE gesell.account (
 CREATE INDEX account_asleep ON gesell.account (commons_id, tick);
 
 -- spans: the times in which the member was active, canonical [from seq, to seq (-1: still), …].
+-- trusted, lent: grains vouched for it and by it; vouchers, vouchees: by and for how many.
 CREATE TABLE gesell.member (
     commons_id  bigint   NOT NULL REFERENCES gesell.commons,
     peer        bytea    NOT NULL CHECK (octet_length(peer) = 32),
@@ -86,6 +88,10 @@ CREATE TABLE gesell.member (
     status      text     NOT NULL CHECK (status IN ('active', 'pending', 'suspended', 'left')),
     handle      text     NOT NULL,
     spans       bytea    NOT NULL,
+    trusted     bigint   NOT NULL CHECK (trusted >= 0),
+    lent        bigint   NOT NULL CHECK (lent >= 0),
+    vouchers    smallint NOT NULL CHECK (vouchers BETWEEN 0 AND 256),
+    vouchees    smallint NOT NULL CHECK (vouchees BETWEEN 0 AND 256),
     PRIMARY KEY (commons_id, peer)
 );
 CREATE UNIQUE INDEX member_handle_once ON gesell.member (commons_id, handle) WHERE handle_held;
@@ -130,6 +136,74 @@ CREATE TABLE gesell.share_out (
     PRIMARY KEY (commons_id, id)
 );
 
+-- Kinds of gifts beside `hour`, which every commons has; commons.kinds counts them.
+CREATE TABLE gesell.kind (
+    commons_id bigint   NOT NULL REFERENCES gesell.commons,
+    seq        bigint   NOT NULL,
+    scale      smallint NOT NULL CHECK (scale BETWEEN 0 AND 6),
+    code       text     NOT NULL,
+    name       text     NOT NULL,
+    unit       text     NOT NULL,
+    PRIMARY KEY (commons_id, code)
+);
+
+-- Gifts and how far each has come. seq: of the entry that offered it; settled: of the one that received, declined or
+-- withdrew it. receiver: a peer's key, or the ASCII of `pool`.
+CREATE TABLE gesell.gift (
+    commons_id bigint NOT NULL,
+    seq        bigint NOT NULL,
+    settled    bigint CHECK (settled > seq),
+    quantity   bigint NOT NULL CHECK (quantity > 0),
+    id         uuid   NOT NULL,
+    giver      bytea  NOT NULL CHECK (octet_length(giver) = 32),
+    receiver   bytea  NOT NULL CHECK (octet_length(receiver) = 32 OR receiver = 'pool'),
+    kind       text   NOT NULL,
+    state      text   NOT NULL CHECK (state IN ('offered', 'received', 'declined', 'withdrawn')),
+    PRIMARY KEY (commons_id, id),
+    CONSTRAINT gift_settled CHECK ((state = 'offered') = (settled IS NULL))
+) WITH (fillfactor = 80);
+CREATE UNIQUE INDEX gift_in_order ON gesell.gift (commons_id, seq);
+CREATE INDEX gift_by_state ON gesell.gift (commons_id, state, seq);
+CREATE INDEX gift_by_giver ON gesell.gift (commons_id, giver, seq);
+CREATE INDEX gift_by_receiver ON gesell.gift (commons_id, receiver, seq);
+
+-- The thread of gifts: which gift, by the entry that offered it, was moved by which.
+CREATE TABLE gesell.gift_thread (
+    commons_id bigint NOT NULL,
+    seq        bigint NOT NULL,
+    moved_by   uuid   NOT NULL,
+    PRIMARY KEY (commons_id, moved_by, seq)
+);
+
+-- Vouches as they stand; one that has ended is no row.
+CREATE TABLE gesell.vouch (
+    commons_id bigint NOT NULL,
+    amount     bigint NOT NULL CHECK (amount > 0),
+    voucher    bytea  NOT NULL CHECK (octet_length(voucher) = 32),
+    vouchee    bytea  NOT NULL CHECK (octet_length(vouchee) = 32),
+    PRIMARY KEY (commons_id, voucher, vouchee)
+);
+CREATE INDEX vouch_for ON gesell.vouch (commons_id, vouchee);
+
+-- Every change of a vouch, by the entry that made it; amount 0: it ended.
+CREATE TABLE gesell.vouch_change (
+    commons_id bigint NOT NULL,
+    seq        bigint NOT NULL,
+    amount     bigint NOT NULL CHECK (amount >= 0),
+    voucher    bytea  NOT NULL CHECK (octet_length(voucher) = 32),
+    vouchee    bytea  NOT NULL CHECK (octet_length(vouchee) = 32),
+    PRIMARY KEY (commons_id, seq, voucher, vouchee)
+);
+
+-- What was vouched for a member less what it vouched, after an entry that changed it: for balances of the past.
+CREATE TABLE gesell.credit (
+    commons_id bigint NOT NULL,
+    seq        bigint NOT NULL,
+    vouched    bigint NOT NULL,
+    peer       bytea  NOT NULL CHECK (octet_length(peer) = 32),
+    PRIMARY KEY (commons_id, peer, seq)
+);
+
 -- Webhooks: who asked for deliveries and how far each has come. No queue: what is still to deliver is read off the
 -- entries after `seen`, so nothing grows while an endpoint is away.
 --
@@ -162,6 +236,122 @@ CREATE TABLE gesell.webhook (
 -- Finds the commons that have webhooks, and whether one was asked for since.
 CREATE INDEX webhook_live ON gesell.webhook (commons_id, asked_s) WHERE state = 'live';
 
+-- Readings: what relationships, gifts and circulation come to, folded from the log and rebuilt from it at any time.
+--
+-- The cursor of a commons' readings: entries up to seq are in them. Beside it, what the next entry goes on from.
+CREATE TABLE gesell.reading (
+    commons_id   bigint PRIMARY KEY,
+    seq          bigint NOT NULL CHECK (seq >= 0),
+    half_life_ms bigint NOT NULL CHECK (half_life_ms > 0),
+    active       bigint NOT NULL CHECK (active >= 0),
+    suspended    bigint NOT NULL CHECK (suspended >= 0),
+    pool         bigint NOT NULL,
+    escrow       bigint NOT NULL
+) WITH (fillfactor = 50);
+
+-- Two members who had to do with each other, one row for both. a_payments: how many payments a made to b, a_paid their
+-- grains, a_gifts: gifts of a's that b thanked for, a_vouches: what a vouches for b. strength is that at the tick of
+-- last_ms. Sums may pass what bigint holds; they are whole numbers all the same.
+CREATE TABLE gesell.relation (
+    commons_id bigint           NOT NULL,
+    first_ms   bigint           NOT NULL,
+    last_ms    bigint           NOT NULL,
+    a_payments bigint           NOT NULL CHECK (a_payments >= 0),
+    b_payments bigint           NOT NULL CHECK (b_payments >= 0),
+    a_gifts    bigint           NOT NULL CHECK (a_gifts >= 0),
+    b_gifts    bigint           NOT NULL CHECK (b_gifts >= 0),
+    a_vouches  bigint           NOT NULL CHECK (a_vouches >= 0),
+    b_vouches  bigint           NOT NULL CHECK (b_vouches >= 0),
+    strength   double precision NOT NULL CHECK (strength >= 1),
+    a_paid     numeric(38, 0)   NOT NULL,
+    b_paid     numeric(38, 0)   NOT NULL,
+    a          bytea            NOT NULL,
+    b          bytea            NOT NULL CHECK (a < b),
+    PRIMARY KEY (commons_id, a, b)
+) WITH (fillfactor = 80);
+CREATE INDEX relation_of_b ON gesell.relation (commons_id, b);
+
+-- What one gave the other by category: payments that have one (asset: the currency), gifts (asset: the kind, category
+-- empty where there is none).
+CREATE TABLE gesell.relation_sum (
+    commons_id bigint         NOT NULL,
+    count      bigint         NOT NULL CHECK (count > 0),
+    amount     numeric(38, 0) NOT NULL CHECK (amount > 0),
+    giver      bytea          NOT NULL,
+    receiver   bytea          NOT NULL,
+    asset      text           NOT NULL,
+    category   text           NOT NULL,
+    PRIMARY KEY (commons_id, giver, receiver, asset, category)
+) WITH (fillfactor = 80);
+
+-- What members gave and were given. thanked_by, thanked: different members; the weights are those at the ticks of
+-- given_ms and received_ms.
+CREATE TABLE gesell.standing (
+    commons_id      bigint           NOT NULL,
+    given           bigint           NOT NULL CHECK (given >= 0),
+    received        bigint           NOT NULL CHECK (received >= 0),
+    thanked_by      bigint           NOT NULL CHECK (thanked_by >= 0),
+    thanked         bigint           NOT NULL CHECK (thanked >= 0),
+    given_ms        bigint           NOT NULL,
+    received_ms     bigint           NOT NULL,
+    given_weight    double precision NOT NULL,
+    received_weight double precision NOT NULL,
+    peer            bytea            NOT NULL,
+    PRIMARY KEY (commons_id, peer)
+) WITH (fillfactor = 80);
+
+-- Memberships as of the cursor, by the log alone. was_active: ever.
+CREATE TABLE gesell.membership (
+    commons_id bigint  NOT NULL,
+    was_active boolean NOT NULL,
+    barred     boolean NOT NULL,
+    peer       bytea   NOT NULL,
+    status     text    NOT NULL CHECK (status IN ('active', 'pending', 'suspended', 'left')),
+    PRIMARY KEY (commons_id, peer)
+);
+
+-- What happened in each tick that has entries, the last of them last_seq; active, suspended, pool and escrow as it
+-- left them.
+CREATE TABLE gesell.flow_tick (
+    commons_id bigint         NOT NULL,
+    tick       bigint         NOT NULL,
+    last_seq   bigint         NOT NULL,
+    payments   bigint         NOT NULL CHECK (payments >= 0),
+    joined     bigint         NOT NULL CHECK (joined >= 0),
+    active     bigint         NOT NULL CHECK (active >= 0),
+    suspended  bigint         NOT NULL CHECK (suspended >= 0),
+    pool       bigint         NOT NULL,
+    escrow     bigint         NOT NULL,
+    volume     numeric(38, 0) NOT NULL,
+    melted     numeric(38, 0) NOT NULL,
+    issued     numeric(38, 0) NOT NULL,
+    retired    numeric(38, 0) NOT NULL,
+    granted    numeric(38, 0) NOT NULL,
+    shared     numeric(38, 0) NOT NULL,
+    PRIMARY KEY (commons_id, tick)
+) WITH (fillfactor = 50);
+
+-- What moved in each tick by category, as in relation_sum; gifts to the pool too.
+CREATE TABLE gesell.flow_sum (
+    commons_id bigint         NOT NULL,
+    tick       bigint         NOT NULL,
+    count      bigint         NOT NULL CHECK (count > 0),
+    amount     numeric(38, 0) NOT NULL CHECK (amount > 0),
+    asset      text           NOT NULL,
+    category   text           NOT NULL,
+    PRIMARY KEY (commons_id, tick, asset, category)
+) WITH (fillfactor = 80);
+
+-- Who paid and gave to whom in each tick, packed, since it is only ever read as a whole: MessagePack [[account,
+-- account, grains, …], [account, account, …]] of payments and of gifts in the tick's entries up to seq.
+CREATE TABLE gesell.flow_pairs (
+    commons_id bigint NOT NULL,
+    tick       bigint NOT NULL,
+    seq        bigint NOT NULL,
+    pairs      bytea  NOT NULL,
+    PRIMARY KEY (commons_id, tick, seq)
+);
+
 -- One row: whose database this is, on which clock it runs, and when a service last ran on it.
 CREATE TABLE gesell.ledger (
     one          boolean PRIMARY KEY CHECK (one),
@@ -181,3 +371,8 @@ GRANT INSERT ON gesell.entry, gesell.posting, gesell.mention, gesell.policy TO g
 GRANT INSERT, UPDATE ON gesell.commons, gesell.account, gesell.member, gesell.peer_key, gesell.share_out,
     gesell.webhook, gesell.ledger TO gesell_service;
 GRANT INSERT, DELETE ON gesell.memo TO gesell_service;
+GRANT INSERT ON gesell.kind, gesell.gift_thread, gesell.vouch_change, gesell.credit TO gesell_service;
+GRANT INSERT, UPDATE ON gesell.gift TO gesell_service;
+GRANT INSERT, UPDATE, DELETE ON gesell.vouch TO gesell_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON gesell.reading, gesell.relation, gesell.relation_sum, gesell.standing,
+    gesell.membership, gesell.flow_tick, gesell.flow_sum, gesell.flow_pairs TO gesell_service;

@@ -17,7 +17,7 @@ ORDER BY number;
 
 -- name: list_members
 -- Every member, those who left included.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
 FROM gesell.member
 WHERE commons_id = $1;
 
@@ -54,3 +54,39 @@ LEFT JOIN gesell.account a ON a.commons_id = p.commons_id AND a.number = p.accou
 WHERE p.commons_id = $1 AND (e.seq IS NULL OR a.number IS NULL)
 ORDER BY p.seq, p.account
 LIMIT 20;
+
+-- name: list_kinds
+-- Every kind of gift beside `hour`, as it is stored.
+SELECT code, name, unit, scale, seq
+FROM gesell.kind
+WHERE commons_id = $1;
+
+-- name: list_gifts
+-- Every gift as it is stored.
+SELECT seq, settled, quantity, id, giver, receiver, kind, state
+FROM gesell.gift
+WHERE commons_id = $1;
+
+-- name: list_threads
+-- Which gift was moved by which, as it is stored.
+SELECT seq, moved_by
+FROM gesell.gift_thread
+WHERE commons_id = $1;
+
+-- name: list_vouches
+-- Every vouch as it is stored.
+SELECT voucher, vouchee, amount
+FROM gesell.vouch
+WHERE commons_id = $1;
+
+-- name: list_vouch_changes
+-- Every change of a vouch as it is stored.
+SELECT seq, voucher, vouchee, amount
+FROM gesell.vouch_change
+WHERE commons_id = $1;
+
+-- name: list_credits
+-- What was vouched for and by members, after each entry that changed it.
+SELECT seq, peer, vouched
+FROM gesell.credit
+WHERE commons_id = $1;

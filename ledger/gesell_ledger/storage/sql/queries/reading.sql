@@ -3,7 +3,7 @@
 -- name: list_commons
 -- Commons in order of their commons_id, a page at a time.
 SELECT commons_id, hash, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code,
-       name, ledger, stewards, share
+       name, ledger, stewards, share, kinds
 FROM gesell.commons
 WHERE commons_id > $1
 ORDER BY commons_id
@@ -16,7 +16,7 @@ SELECT hash FROM gesell.commons WHERE share IS NOT NULL;
 -- name: load_commons
 -- The head of one commons, without its lock.
 SELECT hash, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, ledger,
-       stewards, share
+       stewards, share, kinds
 FROM gesell.commons
 WHERE commons_id = $1;
 
@@ -26,7 +26,7 @@ SELECT hash, seq FROM gesell.commons WHERE commons_id = ANY($1::bigint[]);
 
 -- name: list_members
 -- Members in order of their keys, a page at a time.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
 FROM gesell.member
 WHERE commons_id = $1 AND peer > $2 AND status <> 'left'
 ORDER BY peer
@@ -34,13 +34,13 @@ LIMIT $3;
 
 -- name: load_member
 -- One member by key.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
 FROM gesell.member
 WHERE commons_id = $1 AND peer = $2;
 
 -- name: load_member_by_handle
 -- The member who holds a handle.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
 FROM gesell.member
 WHERE commons_id = $1 AND handle_held AND handle = $2;
 
@@ -188,7 +188,7 @@ LIMIT $5;
 
 -- name: list_unpaid
 -- Members after one, for a share-out to find who was active when it was made.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
 FROM gesell.member
 WHERE commons_id = $1 AND peer > $2
 ORDER BY peer
@@ -203,3 +203,97 @@ WHERE commons_id = $1 AND id = $2;
 -- name: list_all_commons
 -- The ids of all commons, for the housekeeper.
 SELECT commons_id FROM gesell.commons ORDER BY commons_id;
+
+-- name: load_vouched
+-- What was vouched for a member less what it vouched, as of an entry.
+SELECT vouched
+FROM gesell.credit
+WHERE commons_id = $1 AND peer = $2 AND seq <= $3
+ORDER BY seq DESC
+LIMIT 1;
+
+-- name: list_gift_counts
+-- What a member gave and received of each kind up to an entry; kinds are written small, the currency is not.
+SELECT a.asset, sum(CASE WHEN p.amount < 0 THEN -p.amount ELSE 0 END)::bigint AS given,
+       sum(CASE WHEN p.amount > 0 THEN p.amount ELSE 0 END)::bigint AS received
+FROM gesell.account a
+JOIN gesell.posting p ON p.commons_id = a.commons_id AND p.account = a.number
+WHERE a.commons_id = $1 AND a.holder = $2 AND a.asset ~ '^[a-z]' AND p.commons_id = $1 AND p.seq <= $3
+GROUP BY a.asset
+ORDER BY a.asset;
+
+-- name: load_gifts
+-- Gifts by their ids.
+SELECT id, seq, giver, receiver, kind, quantity, state
+FROM gesell.gift
+WHERE commons_id = $1 AND id = ANY($2::uuid[]);
+
+-- name: load_gift
+-- A gift with its offer and when it was settled.
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+FROM gesell.gift g
+JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
+LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
+LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+WHERE g.commons_id = $1 AND g.id = $2;
+
+-- name: list_gifts_by_commons
+-- All gifts before an entry, the newest first.
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+FROM gesell.gift g
+JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
+LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
+LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+WHERE g.commons_id = $1 AND g.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
+  AND ($5::bytea IS NULL OR g.receiver = $5) AND ($6::text IS NULL OR g.state = $6) AND $7::uuid IS NULL
+ORDER BY g.seq DESC
+LIMIT $3;
+
+-- name: list_gifts_by_giver
+-- The gifts of one giver before an entry, the newest first.
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+FROM gesell.gift g
+JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
+LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
+LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+WHERE g.commons_id = $1 AND g.seq < $2 AND g.giver = $4
+  AND ($5::bytea IS NULL OR g.receiver = $5) AND ($6::text IS NULL OR g.state = $6) AND $7::uuid IS NULL
+ORDER BY g.seq DESC
+LIMIT $3;
+
+-- name: list_gifts_by_receiver
+-- The gifts for one receiver before an entry, the newest first.
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+FROM gesell.gift g
+JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
+LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
+LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+WHERE g.commons_id = $1 AND g.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
+  AND g.receiver = $5 AND ($6::text IS NULL OR g.state = $6) AND $7::uuid IS NULL
+ORDER BY g.seq DESC
+LIMIT $3;
+
+-- name: list_gifts_by_state
+-- The gifts in one state before an entry, the newest first.
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+FROM gesell.gift g
+JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
+LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
+LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+WHERE g.commons_id = $1 AND g.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
+  AND ($5::bytea IS NULL OR g.receiver = $5) AND g.state = $6 AND $7::uuid IS NULL
+ORDER BY g.seq DESC
+LIMIT $3;
+
+-- name: list_gifts_by_moved_by
+-- The gifts that one gift moved, before an entry, the newest first.
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+FROM gesell.gift_thread t
+JOIN gesell.gift g ON g.commons_id = t.commons_id AND g.seq = t.seq
+JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
+LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
+LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+WHERE t.commons_id = $1 AND t.moved_by = $7 AND t.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
+  AND ($5::bytea IS NULL OR g.receiver = $5) AND ($6::text IS NULL OR g.state = $6)
+ORDER BY t.seq DESC
+LIMIT $3;

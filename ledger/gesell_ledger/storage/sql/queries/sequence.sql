@@ -3,7 +3,7 @@
 -- name: lock_commons
 -- Lock the head of a commons; who holds it is the only one who adds to its sequence.
 SELECT hash, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, ledger,
-       stewards, share
+       stewards, share, kinds
 FROM gesell.commons
 WHERE commons_id = $1
 FOR UPDATE;
@@ -19,11 +19,47 @@ FROM gesell.policy
 WHERE commons_id = $1
 ORDER BY seq;
 
+-- name: load_kinds
+-- The kinds of gifts of a commons beside `hour`; asked only when the head counts another number of them.
+SELECT code, name, unit, scale FROM gesell.kind WHERE commons_id = $1 ORDER BY seq;
+
+-- name: load_given
+-- The gifts and the vouches that a batch speaks of, asked for before the members and accounts that they lead to.
+SELECT
+    ARRAY(
+        SELECT ROW(id, seq, giver, receiver, kind, quantity, state)
+        FROM gesell.gift
+        WHERE commons_id = $1 AND id = ANY($2::uuid[])
+    ) AS gifts,
+    ARRAY(
+        SELECT ROW(v.voucher, v.vouchee, v.amount)
+        FROM gesell.vouch v
+        WHERE v.commons_id = $1
+          AND (v.voucher, v.vouchee) IN (SELECT u.voucher, u.vouchee FROM unnest($3::bytea[], $4::bytea[]) AS u (voucher, vouchee))
+    ) AS vouches,
+    ARRAY(
+        SELECT ROW(voucher, vouchee, amount)
+        FROM gesell.vouch
+        WHERE commons_id = $1 AND voucher = ANY($5::bytea[])
+    ) AS vouches_by,
+    ARRAY(
+        SELECT ROW(voucher, vouchee, amount)
+        FROM gesell.vouch
+        WHERE commons_id = $1 AND vouchee = ANY($5::bytea[])
+    ) AS vouches_for;
+
+-- name: load_gift_accounts
+-- Accounts in which gifts are counted, by holder and kind.
+SELECT a.number, a.holder, a.asset, a.balance, a.escrow, a.tick, a.inflows
+FROM gesell.account a
+JOIN unnest($2::bytea[], $3::text[]) AS u (holder, asset) ON a.holder = u.holder AND a.asset = u.asset
+WHERE a.commons_id = $1;
+
 -- name: load_batch
 -- All that a batch needs, in one round trip: members, accounts, who holds a handle, keys, used ids, shares.
 SELECT
     ARRAY(
-        SELECT ROW(peer, handle, status, joined_ms, handle_held, barred, spans)
+        SELECT ROW(peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees)
         FROM gesell.member
         WHERE commons_id = $1 AND peer = ANY($2::bytea[])
     ) AS members,
@@ -71,13 +107,14 @@ ORDER BY p.seq, p.n;
 -- The head of a new commons.
 INSERT INTO gesell.commons
     (commons_id, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, hash,
-     ledger, stewards, share)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+     ledger, stewards, share, kinds)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0);
 
 -- name: update_commons
 -- The head after a batch.
 UPDATE gesell.commons
-SET seq = $2, at_ms = $3, accounts = $4, active_members = $5, policies = $6, threshold = $7, stewards = $8, share = $9
+SET seq = $2, at_ms = $3, accounts = $4, active_members = $5, policies = $6, threshold = $7, stewards = $8, share = $9,
+    kinds = $10
 WHERE commons_id = $1;
 
 -- name: update_accounts
@@ -90,11 +127,13 @@ WHERE a.commons_id = $1 AND a.number = u.number;
 
 -- name: store_member
 -- A member's new standing.
-INSERT INTO gesell.member (commons_id, peer, joined_ms, handle_held, barred, status, handle, spans)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO gesell.member
+    (commons_id, peer, joined_ms, handle_held, barred, status, handle, spans, trusted, lent, vouchers, vouchees)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (commons_id, peer) DO UPDATE
 SET joined_ms = excluded.joined_ms, handle_held = excluded.handle_held, barred = excluded.barred,
-    status = excluded.status, handle = excluded.handle, spans = excluded.spans;
+    status = excluded.status, handle = excluded.handle, spans = excluded.spans, trusted = excluded.trusted,
+    lent = excluded.lent, vouchers = excluded.vouchers, vouchees = excluded.vouchees;
 
 -- name: store_key
 -- A key that comes into use, or is revoked.
@@ -119,3 +158,23 @@ INSERT INTO gesell.memo (commons_id, id, salt, text) VALUES ($1, $2, $3, $4);
 -- name: erase_memo
 -- The text goes; the seal stays in the log.
 DELETE FROM gesell.memo WHERE commons_id = $1 AND id = $2;
+
+-- name: store_kind
+-- A kind of gift.
+INSERT INTO gesell.kind (commons_id, seq, scale, code, name, unit) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: store_gift
+-- A gift that is offered, or what became of it.
+INSERT INTO gesell.gift (commons_id, seq, settled, quantity, id, giver, receiver, kind, state)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (commons_id, id) DO UPDATE SET settled = excluded.settled, state = excluded.state;
+
+-- name: store_vouch
+-- A vouch as it stands now.
+INSERT INTO gesell.vouch (commons_id, voucher, vouchee, amount)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (commons_id, voucher, vouchee) DO UPDATE SET amount = excluded.amount;
+
+-- name: end_vouch
+-- A vouch that has ended.
+DELETE FROM gesell.vouch WHERE commons_id = $1 AND voucher = $2 AND vouchee = $3;

@@ -1,0 +1,92 @@
+"""Who had to do with whom in a step, and how much of what was paid came back.
+
+Owns the graph of one step's payments and gifts, and what is counted on it. Members are numbers of their accounts here;
+nobody is named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+#: Above this many looks at a third member, what returns in rounds of three is not computed.
+LOOKS_MAX: Final = 2_000_000
+BREATH: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How many members paid, were paid, gave or were given (`active`); of those in payments, who only paid, only
+    received, did both; and the grains that came back in rounds of two and of three (None where that costs too much).
+    """
+
+    active: int
+    only_paid: int
+    only_received: int
+    both: int
+    returned_2: int
+    returned_3: int | None
+
+
+class Pairs:
+    """The pairs of one step, put together from bits in any order."""
+
+    def __init__(self) -> None:
+        self._out: dict[int, dict[int, int]] = {}
+        self.gift_accounts: set[int] = set()
+        self._gave: set[int | bytes] = set()
+
+    def add(self, paid: Sequence[int], gave: Iterable[int]) -> None:
+        """Add pairs: account, account and grains one after the other of payments, accounts of gifts."""
+        flat = iter(paid)
+        for payer, payee, amount in zip(flat, flat, flat, strict=True):
+            out = self._out.setdefault(payer, {})
+            out[payee] = out.get(payee, 0) + amount
+        self.gift_accounts.update(gave)
+
+    def know(self, givers: Mapping[int, tuple[bytes, int | None]]) -> None:
+        """Learn whose the gift accounts are: a holder, and the number of its money account if there is one."""
+        for account in self.gift_accounts:
+            holder, money = givers[account]
+            if len(holder) == 32:
+                self._gave.add(holder if money is None else money)
+
+    async def count(self) -> Rounds:
+        """Count what there is; breathes."""
+        into: dict[int, dict[int, int]] = {}
+        for payer, out in self._out.items():
+            for payee, amount in out.items():
+                into.setdefault(payee, {})[payer] = amount
+        paid, received = self._out.keys(), into.keys()
+        return Rounds(
+            active=len(paid | received | self._gave),
+            only_paid=len(paid - received),
+            only_received=len(received - paid),
+            both=len(paid & received),
+            returned_2=sum(
+                min(amount, self._out.get(payee, {}).get(payer, 0))
+                for payer, out in self._out.items()
+                for payee, amount in out.items()
+            ),
+            returned_3=await self._returned_3(into),
+        )
+
+    async def _returned_3(self, into: Mapping[int, Mapping[int, int]]) -> int | None:
+        """Of each a→b what could come back by others c: at most the sum of the lesser of b→c and c→a."""
+        nothing: dict[int, int] = {}
+        edges = [(a, b, amount) for a, out in self._out.items() for b, amount in out.items()]
+        looks = sum(min(len(self._out.get(b, nothing)), len(into.get(a, nothing))) for a, b, _ in edges)
+        if looks > LOOKS_MAX:
+            return None
+        returned = weight = 0
+        for a, b, amount in edges:
+            onward, back = self._out.get(b, nothing), into.get(a, nothing)
+            few, many = (onward, back) if len(onward) < len(back) else (back, onward)
+            returned += min(amount, sum(min(grains, many[c]) for c, grains in few.items() if c in many))
+            weight += 1 + len(few)
+            if weight > BREATH:
+                weight = 0
+                await asyncio.sleep(0)
+        return returned

@@ -1,0 +1,95 @@
+"""What a batch of entries changes, gathered for storing it in one go each.
+
+Owns how decisions add up. Speaks no SQL; the auditor gathers in the same way what the tables must hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from gesell_ledger.core.books import OFFERED, AccountName, Gift, Kind
+from gesell_ledger.core.decide import Accepted
+from gesell_ledger.storage import rows
+from gesell_protocol.demurrage import Holding
+
+
+class Changes:
+    """The last value of everything that some entries changed, and each change where the history of it is kept."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[AccountName, Holding] = {}
+        self.members: dict[bytes, Any] = {}
+        self.keys: dict[bytes, Any] = {}
+        self.shares: dict[bytes, Any] = {}
+        self.policies: list[tuple[int, int, Any]] = []
+        self.erased: list[bytes] = []
+        self.kinds: list[tuple[int, Kind]] = []
+        self.gifts: dict[bytes, Gift] = {}
+        #: gift → the entry that received, declined or withdrew it
+        self.settled: dict[bytes, int] = {}
+        self.thread: list[tuple[int, UUID]] = []
+        self.vouches: dict[tuple[bytes, bytes], int] = {}
+        self.vouch_changes: list[tuple[int, int, bytes, bytes]] = []
+        self.credits: list[tuple[int, int, bytes]] = []
+
+    def add(self, accepted: Accepted) -> None:
+        """Note what one more entry changed; entries are added in their order."""
+        decision, seq = accepted.decision, accepted.entry.seq
+        self.accounts.update(decision.accounts)
+        self.members.update(decision.members)
+        self.keys.update(decision.keys)
+        if decision.share is not None:
+            self.shares[decision.share.id] = decision.share
+        if decision.policy is not None:
+            self.policies.append((seq, *decision.policy))
+        if decision.erased is not None:
+            self.erased.append(decision.erased)
+        if decision.kind is not None:
+            self.kinds.append((seq, decision.kind))
+        if decision.gifts:
+            self._add_gifts(accepted)
+        if decision.vouches:
+            self.vouches.update(decision.vouches)
+            self.vouch_changes += [(seq, amount, *pair) for pair, amount in decision.vouches.items()]
+            changed = {peer for pair in decision.vouches for peer in pair}
+            self.credits += [
+                (seq, member.trusted - member.lent, peer)
+                for peer, member in decision.members.items()
+                if peer in changed
+            ]
+
+    def _add_gifts(self, accepted: Accepted) -> None:
+        seq = accepted.entry.seq
+        self.gifts.update(accepted.decision.gifts)
+        for gift in accepted.decision.gifts.values():
+            if gift.state != OFFERED:
+                self.settled[gift.id] = seq
+            else:
+                moved_by = accepted.entry.fields().get("after", ())
+                self.thread += [(seq, rows.uuid_of(name)) for name in moved_by]
+
+    def gift_values(self) -> list[tuple[object, ...]]:
+        """The gifts, each as (seq, settled, quantity, id, giver, receiver, kind, state)."""
+        return [
+            (
+                gift.seq,
+                self.settled.get(gift.id),
+                gift.quantity,
+                rows.uuid_of(gift.id),
+                gift.giver,
+                rows.holder_bytes(gift.receiver),
+                gift.kind,
+                gift.state,
+            )
+            for gift in self.gifts.values()
+        ]
+
+
+def merge(accepted: Iterable[Accepted]) -> Changes:
+    """What some entries, in their order, changed together."""
+    changes = Changes()
+    for one in accepted:
+        changes.add(one)
+    return changes
