@@ -1,10 +1,11 @@
-"""What the ledger itself says: `sweep` and `payout` (SPEC §3.6).
+"""What the ledger itself says: `sweep`, `payout` and `lapse` (SPEC §3.6).
 
 Owns when the ledger speaks, not what its statements do: they go through the sequencer like everybody's. What is owed
 after a crash is found in the books and finished, once.
 
 1. A share of the pool is paid out in order of peer, 300 at a time, until nobody is owed.
-2. No account with melt due sleeps longer than `sweep_ticks`; sweeps go in small batches between payments.
+2. A hold that nobody ended lapses a day after its time came.
+3. No account with melt due sleeps longer than `sweep_ticks`; sweeps go in small batches between payments.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import structlog
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.core.books import Commons
 from gesell_ledger.core.decide import Submission
+from gesell_ledger.core.holds import DAY_MS
 from gesell_ledger.core.present import melt_due
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Receipted, Sequencer, Unavailable
@@ -30,6 +32,8 @@ from gesell_protocol.names import uuid7
 from gesell_protocol.statements import EXPIRES_MAX_MS, PAYOUT_MAX, SWEEP_MAX, read_statement, write_body
 
 PAGE: Final = 5_000
+#: Holds that lapse are asked for so many at a time.
+LAPSES: Final = 500
 ROUND_SECONDS: Final = 0.5
 #: On a real clock, ticks last long: all commons are looked at every ten seconds only.
 SWEEP_ROUNDS: Final = 20
@@ -96,6 +100,7 @@ class Housekeeper:
         try:
             if commons.share is not None:
                 await self._pay_out(commons, commons.share)
+            await self._lapse(commons)
             await self._sweep(commons)
         except (Unavailable, ClockFault):
             raise
@@ -115,8 +120,16 @@ class Housekeeper:
             if not await self._speak(commons, "payout", {"share": share_id, "members": members}):
                 return
 
+    async def _lapse(self, commons: Commons) -> None:
+        """Rule 2. Each lapse is decided against the books, so one sent twice is refused."""
+        over_ms = self._clock.now_ms() - DAY_MS
+        while lapsing := await self._reader.list_lapsing(commons.id, before_ms=over_ms, limit=LAPSES):
+            for hold in lapsing:
+                if not await self._speak(commons, "lapse", {"of": hold}):
+                    return
+
     async def _sweep(self, commons: Commons) -> None:
-        """Rule 2; each commons once a tick."""
+        """Rule 3; each commons once a tick."""
         tick = commons.tick_of(self._clock.now_ms())
         if self._swept.get(commons.id) == tick:
             return

@@ -33,7 +33,23 @@ from gesell_ledger.storage.postgres import Batch, Rules, Warm, find_commons
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import Found, Gift, Grant, Keys, Leave, Pay, Payout, Sweep, Thank, Vouch, Writeoff
+from gesell_protocol.statements import (
+    Capture,
+    Found,
+    Gift,
+    Grant,
+    Hold,
+    Keys,
+    Lapse,
+    Leave,
+    Pay,
+    Payout,
+    Sweep,
+    Thank,
+    Void,
+    Vouch,
+    Writeoff,
+)
 
 if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
@@ -340,7 +356,7 @@ def _weight(submission: Submission) -> int:
             return KEYS_WEIGHT
         case Leave() | Writeoff():
             return RING_WEIGHT
-        case Gift() | Thank() | Vouch():
+        case Gift() | Thank() | Vouch() | Hold() | Capture() | Void() | Lapse():
             return 2
     return 1
 

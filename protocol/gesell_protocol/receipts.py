@@ -14,7 +14,21 @@ from gesell_protocol.envelopes import Envelope
 from gesell_protocol.fields import Leg
 from gesell_protocol.log import Posting, leaf_of
 from gesell_protocol.names import ESCROW, ISSUER, KIND, POOL, Holder, id_text
-from gesell_protocol.statements import Grant, Issue, Leave, Pay, Retire, Share, Statement, Thank, Writeoff
+from gesell_protocol.statements import (
+    LEDGER_TYPES,
+    Capture,
+    Grant,
+    Hold,
+    Issue,
+    Leave,
+    Pay,
+    Retire,
+    Share,
+    Statement,
+    Thank,
+    Void,
+    Writeoff,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +141,7 @@ def check_receipt(receipt: Receipt, *, envelope: Envelope, statement: Statement,
     _check_sums(receipt.postings)
     own = [posting for posting in receipt.postings if posting.reason != "melt"]
     melt = receipt.postings[: len(receipt.postings) - len(own)]
-    _check_melt(melt, own, anybody=statement.type == "sweep")
+    _check_melt(melt, own, anybody=statement.type in ("sweep", "capture"))
     if isinstance(statement, Thank):
         _check_kind(receipt.postings)
     elif currency is not None and any(posting.asset != currency for posting in receipt.postings):
@@ -154,7 +168,7 @@ def _check_sums(postings: Sequence[Posting]) -> None:
 def _check_melt(melt: Sequence[Posting], own: Sequence[Posting], *, anybody: bool) -> None:
     """Melt comes first, in pairs, from peers whom the statement touches to the pool or the issuer (SPEC §4.3).
 
-    Only a sweep touches nobody otherwise, so under it `anybody` may melt.
+    A sweep touches nobody otherwise, and a capture may leave its payer nothing but the melt: `anybody` may melt there.
     """
     if len(melt) % 2 or any(posting.reason != "melt" for posting in melt):
         raise ReceiptMismatch("melt does not stand first, in pairs")
@@ -169,7 +183,7 @@ def _check_melt(melt: Sequence[Posting], own: Sequence[Posting], *, anybody: boo
 def signed_postings(statement: Statement, own: Sequence[Posting]) -> list[tuple[str, Holder, int]] | None:
     """The (reason, holder, amount) lines that a money statement fixes by itself; [] for one that moves nothing.
 
-    None for what only the ledger says (`sweep`, `payout`). Under `balancing` the amount is the receipt's,
+    None for what only the ledger says (`sweep`, `payout`, `lapse`). Under `balancing` the amount is the receipt's,
     held between 1 and what was signed.
     """
     match statement:
@@ -194,7 +208,11 @@ def signed_postings(statement: Statement, own: Sequence[Posting]) -> list[tuple[
             return _thank(statement, own)
         case Writeoff():
             return _writeoff(statement, own)
-        case _ if statement.type in ("sweep", "payout"):
+        case Hold(amount=amount):
+            return [("hold", statement.by, -amount), ("hold", ESCROW, amount)]
+        case Capture() | Void():
+            return _release(statement, own)
+        case _ if statement.type in LEDGER_TYPES:
             return None
     return []
 
@@ -228,6 +246,21 @@ def _thank(statement: Thank, own: Sequence[Posting]) -> list[tuple[str, Holder, 
     if quantity <= 0 or own[0].holder == own[1].holder:
         raise ReceiptMismatch("a gift gives nothing")
     return [("gift", own[0].holder, -quantity), ("gift", own[1].holder, quantity)]
+
+
+def _release(statement: Capture | Void, own: Sequence[Posting]) -> list[tuple[str, Holder, int]]:
+    """What was held goes to the payee, who speaks a capture, as far as it takes it; the rest back to the payer."""
+    held = -own[0].amount if own else 0
+    taken = sum(one.amount for one in own[1:] if one.reason == "capture")
+    most = statement.amount if isinstance(statement, Capture) else 0
+    if held <= 0 or not 0 <= taken <= min(most, held):
+        raise ReceiptMismatch("a hold is released by more, or by less, than was signed")
+    payer = own[-1].holder
+    if taken < held and (isinstance(payer, str) or (payer == statement.by and isinstance(statement, Capture))):
+        raise ReceiptMismatch("what is left of a hold does not go back to its payer")
+    lines: list[tuple[str, Holder, int]] = [(statement.type, ESCROW, -held)]
+    lines += [("capture", statement.by, taken)] if taken else []
+    return lines + ([("void", payer, held - taken)] if taken < held else [])
 
 
 def _writeoff(statement: Writeoff, own: Sequence[Posting]) -> list[tuple[str, Holder, int]]:

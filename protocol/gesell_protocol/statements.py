@@ -223,6 +223,30 @@ class Writeoff(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Statement):
+    """`until` is in ms since the Unix epoch."""
+
+    type: ClassVar[str] = "hold"
+    to: bytes
+    amount: int
+    until: int
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture(Statement):
+    type: ClassVar[str] = "capture"
+    hold: bytes
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Void(Statement):
+    type: ClassVar[str] = "void"
+    hold: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep(Statement):
     type: ClassVar[str] = "sweep"
     accounts: tuple[bytes, ...]
@@ -233,6 +257,14 @@ class Payout(Statement):
     type: ClassVar[str] = "payout"
     share: bytes
     members: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lapse(Statement):
+    """`hold` stands in the body as `of`."""
+
+    type: ClassVar[str] = "lapse"
+    hold: bytes
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -324,6 +356,11 @@ def _check_issue(statement: Issue) -> None:
         raise ValueError("to: nobody issues to themselves; another steward may speak for you")
 
 
+def _check_hold(statement: Hold) -> None:
+    if statement.to == statement.by:
+        raise ValueError("to: nobody holds money for themselves")
+
+
 def _check_grant(statement: Grant | Pay) -> None:
     if any(leg.to == statement.by for leg in statement.legs):
         raise ValueError("legs: nobody pays themselves")
@@ -336,7 +373,7 @@ def _check_pay(statement: Pay) -> None:
 
 
 #: Fields whose names on the wire are not those of their attributes.
-_ATTRIBUTES: Final = {"expires": "expires_ms", "for": "whom"}
+_ATTRIBUTES: Final = {"expires": "expires_ms", "for": "whom", "of": "hold"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,13 +475,22 @@ _SHAPES: Final[Mapping[str, _Shape]] = {
         _shape(Withdraw, required={"gift": read_name16}),
         _shape(Vouch, required={"for": read_peer, "limit": int_from(0, AMOUNT_MAX)}, check=_check_vouch),
         _shape(Writeoff, required={"peer": read_peer}),
+        _shape(
+            Hold,
+            required={"to": read_peer, "amount": read_amount, "until": read_time},
+            optional={"category": read_category},
+            check=_check_hold,
+        ),
+        _shape(Capture, required={"hold": read_name16, "amount": int_from(0, AMOUNT_MAX)}),
+        _shape(Void, required={"hold": read_name16}),
         _shape(Sweep, required={"accounts": ascending(SWEEP_MAX, read_peer)}),
         _shape(Payout, required={"share": read_name16, "members": ascending(PAYOUT_MAX, read_peer)}),
+        _shape(Lapse, required={"of": read_name16}),
     )
 }
 
 #: The types that only the ledger itself may speak (SPEC §3.6).
-LEDGER_TYPES: Final = frozenset({Sweep.type, Payout.type})
+LEDGER_TYPES: Final = frozenset({Sweep.type, Payout.type, Lapse.type})
 TYPES: Final = tuple(_SHAPES)
 
 
@@ -455,6 +501,6 @@ def others_in(statement: Statement) -> tuple[bytes, ...]:
             return tuple(leg.to for leg in legs)
         case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer) | Vouch(whom=peer) | Writeoff(peer=peer):
             return (peer,)
-        case Gift(to=bytes(peer)):
+        case Gift(to=bytes(peer)) | Hold(to=peer):
             return (peer,)
     return ()

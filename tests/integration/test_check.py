@@ -18,6 +18,7 @@ import pytest
 from gesell import Client, Peer, default_policy
 from gesell_ledger import commands
 from gesell_ledger.storage.migrate import migrate
+from gesell_ledger.storage.queries import migrations
 from tests.own_postgres import OwnPostgres
 from tests.running import Service, open_folder
 
@@ -25,9 +26,8 @@ DAY_MS = 86_400_000
 TABLES = (
     *("commons", "entry", "posting", "mention", "account", "member", "peer_key", "policy", "memo"),
     *("share_out", "ledger", "webhook"),
+    *("kind", "gift", "gift_thread", "vouch", "vouch_change", "credit", "hold"),
 )
-#: The tables that later migrations made, by their numbers.
-NEWER_TABLES = {3: "webhook"}
 
 
 # ── A ledger that lived ──────────────────────────────────────────────────────────────────────────────────────────
@@ -176,11 +176,21 @@ def test_what_was_stored_before_mentions_were_is_gone_through_by_the_migration(
     assert len(before) > 10
     older = postgres.make_database(template=spoilt)
     # What later migrations made goes too, so that all of them are applied again.
-    made = postgres.fetch(older, "SELECT number, name FROM gesell.migration WHERE number > 2 ORDER BY number DESC")
-    drops = [f"DROP TABLE gesell.{NEWER_TABLES[number]}" for number, _ in made]
-    postgres.execute(older, *drops, "DROP TABLE gesell.mention", "DELETE FROM gesell.migration WHERE number > 1")
+    undo = [statement for number, _, sql in migrations() if number > 1 for statement in undone(sql)]
+    postgres.execute(older, *undo, "DELETE FROM gesell.migration WHERE number > 1")
     assert asyncio.run(migrate(postgres.owner_dsn(older)))[0] == "add_mentions"
     assert postgres.fetch(older, mentions) == before
+
+
+def undone(sql: str) -> list[str]:
+    """Statements that take back what a migration made: its tables, and the columns that it added."""
+    tables = re.findall(r"^CREATE TABLE gesell\.(\w+)", sql, flags=re.MULTILINE)
+    altered = re.findall(r"^ALTER TABLE gesell\.(\w+)(.*?);", sql, flags=re.MULTILINE | re.DOTALL)
+    columns = [(table, column) for table, text in altered for column in re.findall(r"ADD COLUMN (\w+)", text)]
+    return [
+        *(f"DROP TABLE gesell.{table}" for table in tables),
+        *(f"ALTER TABLE gesell.{table} DROP COLUMN {column}" for table, column in columns),
+    ]
 
 
 # ── Tampering ────────────────────────────────────────────────────────────────────────────────────────────────────

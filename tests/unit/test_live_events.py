@@ -20,9 +20,9 @@ from gesell_ledger.core.books import Commons, Entry
 from gesell_ledger.core.visibility import EVERYTHING, Sight
 from gesell_ledger.storage.reading import Reader
 from gesell_protocol.envelopes import Memo
+from gesell_protocol.fields import Currency
 from gesell_protocol.log import Posting
 from gesell_protocol.policy import Timeline, read_policy
-from gesell_protocol.statements import Currency
 from tests.speaking import POLICY, signer_of, write_envelope
 
 ADA, BOB, EVE = signer_of("ada"), signer_of("bob"), signer_of("eve")
@@ -65,7 +65,7 @@ def test_event_is_one_line_of_json_whatever_the_memo_says() -> None:
 
 @given(st.integers(0, 39), st.integers(1, 30_000), st.booleans())
 def test_batches_follow_each_other_without_a_gap(after: int, max_bytes: int, with_parties: bool) -> None:
-    batches = batches_of(EVENTS[after:], with_parties=with_parties, max_bytes=max_bytes)
+    batches = batches_of(EVENTS[after:], answered={} if with_parties else None, max_bytes=max_bytes)
     place = after
     for batch in batches:
         assert batch.after == place
@@ -78,7 +78,7 @@ def test_batches_follow_each_other_without_a_gap(after: int, max_bytes: int, wit
 
 @given(st.integers(0, 39), st.sampled_from([None, *(who.public_key for who in (ADA, BOB, EVE))]), st.booleans())
 def test_reader_is_shown_what_follows_and_what_its_sight_allows(seq: int, peer: bytes | None, packed: bool) -> None:
-    [batch] = batches_of(EVENTS, with_parties=True)
+    [batch] = batches_of(EVENTS, answered={})
     sight = EVERYTHING if peer is None else sight_of(peer)
     data = batch.beyond(seq, sight, packed=packed)
     allowed = [
@@ -90,21 +90,21 @@ def test_reader_is_shown_what_follows_and_what_its_sight_allows(seq: int, peer: 
 
 
 def test_founding_is_shown_to_who_belonged_and_to_nobody_beside_its_parties() -> None:
-    [batch] = batches_of(EVENTS[:3], with_parties=True)
+    [batch] = batches_of(EVENTS[:3], answered={})
     stranger = signer_of("stranger").public_key
     assert seqs_in(batch.beyond(0, sight_of(stranger, belonged=True), packed=False)) == [1]
     assert seqs_in(batch.beyond(0, sight_of(stranger), packed=False)) == []
 
 
 def test_batch_without_parties_serves_only_who_sees_every_entry() -> None:
-    [plain], [told] = (batches_of(EVENTS, with_parties=parties) for parties in (False, True))
+    [plain], [told] = (batches_of(EVENTS, answered=one) for one in (None, {}))
     assert plain.serves(EVERYTHING)
     assert not plain.serves(sight_of(ADA.public_key))
     assert told.serves(sight_of(ADA.public_key))
 
 
 def test_all_who_see_everything_are_given_the_same_object() -> None:
-    [batch] = batches_of(EVENTS, with_parties=False)
+    [batch] = batches_of(EVENTS, answered=None)
     assert batch.beyond(0, EVERYTHING, packed=True) is batch.beyond(0, EVERYTHING, packed=True)
     assert batch.beyond(0, EVERYTHING, packed=False) is batch.data
 
@@ -124,7 +124,7 @@ def batch_at(after: int, size: int = 1_000) -> Batch:
 
 def test_ring_finds_the_batch_with_the_next_entry() -> None:
     ring, recent = Ring(), Recent(10**6)
-    for batch in batches_of(EVENTS[4:], with_parties=False, max_bytes=3_000):
+    for batch in batches_of(EVENTS[4:], answered=None, max_bytes=3_000):
         recent.put(ring, batch)
     assert len(ring.batches) > 5
     for seq in range(4, 40):

@@ -13,11 +13,11 @@ from aiohttp import web
 
 from gesell_ledger.api import answers, parameters
 from gesell_ledger.api.answers import json_response
-from gesell_ledger.api.events import load_answered_by
+from gesell_ledger.api.events import load_answered
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.reads import named_member, page
 from gesell_ledger.api.rights import READER, Visit, visit
-from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Gift, Member
+from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Gift, Hold, Member
 from gesell_ledger.core.present import present
 from gesell_ledger.storage.reading import Account, Line
 from gesell_protocol.canonical import unpack
@@ -87,17 +87,17 @@ async def get_postings(request: web.Request) -> web.Response:
         lines = await request.app[READER].list_postings(
             commons.id, account, after=parameters.AFTER_LINE.find(request), newest_first=newest_first, limit=limit + 1
         )
-    gifts = await load_answered_by(request.app[READER], commons.id, [line.body for line in lines])
-    items = [_line_json(commons, member.peer, line, gifts) for line in lines[:limit]]
+    answered = await load_answered(request.app[READER], commons.id, [line.body for line in lines])
+    items = [_line_json(commons, member.peer, line, answered) for line in lines[:limit]]
     last = f"{lines[limit - 1].seq}.{lines[limit - 1].n}" if len(lines) > limit else None
     return page(request, items, last=last)
 
 
-def _line_json(commons: Commons, peer: bytes, line: Line, gifts: Mapping[bytes, Gift]) -> answers.HistoryLine:
+def _line_json(commons: Commons, peer: bytes, line: Line, answered: Mapping[bytes, Gift | Hold]) -> answers.HistoryLine:
     fields = unpack(line.body)
     assert isinstance(fields, dict)
-    if line.reason == "gift":
-        gift = gifts[fields["gift"]]
+    gift = answered.get(fields.get("gift", b""))
+    if line.reason == "gift" and isinstance(gift, Gift):
         return answers.line_json(line, fields, gift.receiver if gift.giver == peer else gift.giver)
     return answers.line_json(line, fields, _counterpart(commons, peer, line, fields))
 
@@ -111,7 +111,7 @@ def _counterpart(commons: Commons, peer: bytes, line: Line, fields: dict[str, An
             return ISSUER
         case "grant" | "leave":
             return POOL
-        case "share":
+        case "share" | "hold" | "capture" | "void":
             return ESCROW
         case "pay" if fields["by"] != peer:
             by: bytes = fields["by"]

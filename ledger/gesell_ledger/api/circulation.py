@@ -17,9 +17,16 @@ from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.reads import visit_whole
 from gesell_ledger.api.relations import AsOf, CategorySum, GiftSum, Ppm, Total, gifts_json, paid_json
 from gesell_ledger.core.books import Commons
-from gesell_ledger.readings.circulation import STEPS_MAX, Circulation, Crowded, Figures, TooManySteps, ratio_ppm
+from gesell_ledger.readings.circulation import (
+    STEP_TICKS_MAX,
+    STEPS_MAX,
+    Circulation,
+    Crowded,
+    Figures,
+    TooManySteps,
+    ratio_ppm,
+)
 from gesell_ledger.storage.readings import SUMS_MAX
-from gesell_protocol.policy import TICK_MAX
 
 CIRCULATION: Final = web.AppKey("circulation", Circulation)
 
@@ -35,7 +42,7 @@ TO: Final[Parameter[int]] = Parameter(
 )
 STEP: Final[Parameter[int]] = Parameter(
     name="step",
-    type=Annotated[int, Meta(ge=1, le=TICK_MAX)],
+    type=Annotated[int, Meta(ge=1, le=STEP_TICKS_MAX)],
     default=1,
     about="How many ticks a step has; its first tick is a multiple of them.",
 )

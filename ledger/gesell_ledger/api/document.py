@@ -130,7 +130,7 @@ def _parameter(parameter: Parameter[Any], schemas: _Schemas) -> Json:
     if parameter.default is not None:
         schema["default"] = parameter.default
     described: Json = {"name": parameter.name, "in": parameter.place, "schema": schema}
-    if parameter.place == "path":
+    if parameter.place == "path" or parameter.required:
         described["required"] = True
     return {**described, "description": parameter.about} if parameter.about else described
 

@@ -22,12 +22,12 @@ from typing import Final
 import msgspec
 
 from gesell_ledger.api import answers
-from gesell_ledger.core.books import Entry, Gift
-from gesell_ledger.core.visibility import EVERYBODY, Sight, parties_of
+from gesell_ledger.core.books import Entry, Gift, Hold
+from gesell_ledger.core.visibility import EVERYBODY, Sight, parties_of, sides_of
 from gesell_ledger.storage.reading import Reader
 from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import Envelope, Memo
-from gesell_protocol.statements import Decline, Thank, Withdraw, read_statement
+from gesell_protocol.statements import Capture, Decline, Lapse, Thank, Void, Withdraw, read_statement
 
 #: A batch ends at about so many bytes: what a listener has to take within the time that it is given.
 BATCH_MAX_BYTES: Final = 256 * 1024
@@ -130,46 +130,52 @@ def encode(listed: Iterable[tuple[Entry, Memo | None]]) -> list[Event]:
     ]
 
 
-def entry_parties(entry: Entry, gifts: Mapping[bytes, Gift]) -> frozenset[bytes]:
-    """Whom a stored entry concerns; `gifts` has the one that it answers, if it answers one (`load_answered`)."""
+def entry_parties(entry: Entry, answered: Mapping[bytes, Gift | Hold]) -> frozenset[bytes]:
+    """Whom a stored entry concerns; `answered` has the gift or hold that it answers, if any (`load_answered`)."""
     statement = read_statement(Envelope(entry.body, tuple(entry.signatures)), min_tick_seconds=1)
-    gift = gifts[statement.gift] if isinstance(statement, (Thank, Decline, Withdraw)) else None
-    return parties_of(statement, entry.postings, gift)
+    match statement:
+        case Thank(gift=name) | Decline(gift=name) | Withdraw(gift=name):
+            return parties_of(statement, entry.postings, sides_of(answered[name]))
+        case Capture(hold=name) | Void(hold=name) | Lapse(hold=name):
+            return parties_of(statement, entry.postings, sides_of(answered[name]))
+    return parties_of(statement, entry.postings)
 
 
-async def load_answered(reader: Reader, commons: bytes, entries: Iterable[Entry]) -> Mapping[bytes, Gift]:
-    """The gifts that some entries answer; asks nothing where none does."""
-    return await load_answered_by(reader, commons, [entry.body for entry in entries])
+async def load_answered(reader: Reader, commons: bytes, bodies: Iterable[bytes]) -> Mapping[bytes, Gift | Hold]:
+    """The gifts and holds that some bodies answer, whose sides no body names; asks nothing where none does."""
+    names = {name for body in bodies if (name := _answered_by(body)) is not None}
+    return await reader.load_answered(commons, names) if names else {}
 
 
-async def load_answered_by(reader: Reader, commons: bytes, bodies: Iterable[bytes]) -> Mapping[bytes, Gift]:
-    """The gifts that some bodies answer: they are for the giver's and the receiver's eyes, whom no body names."""
-    names = {fields["gift"] for fields in map(unpack, bodies) if isinstance(fields, dict) and "gift" in fields}
-    return await reader.load_gifts(commons, names) if names else {}
+def _answered_by(body: bytes) -> bytes | None:
+    fields = unpack(body)
+    assert isinstance(fields, dict)
+    name = fields.get("gift") or fields.get("hold") or fields.get("of")
+    return name if isinstance(name, bytes) else None
 
 
 def batches_of(
-    events: Sequence[Event], *, gifts: Mapping[bytes, Gift] | None, max_bytes: int = BATCH_MAX_BYTES
+    events: Sequence[Event], *, answered: Mapping[bytes, Gift | Hold] | None, max_bytes: int = BATCH_MAX_BYTES
 ) -> list[Batch]:
     """Consecutive events as batches of about `max_bytes` at most, and one event at least.
 
-    They tell whom each concerns if `gifts`, those that the entries answer, are given.
+    They tell whom each concerns if `answered`, the gifts and holds that the entries answer, are given.
     """
     batches: list[Batch] = []
     first, size = 0, 0
     for number, event in enumerate(events, start=1):
         size += len(event.data)
         if size >= max_bytes or number == len(events):
-            batches.append(_batch_of(events[first:number], gifts))
+            batches.append(_batch_of(events[first:number], answered))
             first, size = number, 0
     return batches
 
 
-def _batch_of(events: Sequence[Event], gifts: Mapping[bytes, Gift] | None) -> Batch:
+def _batch_of(events: Sequence[Event], answered: Mapping[bytes, Gift | Hold] | None) -> Batch:
     starts = tuple(itertools.accumulate((len(event.data) for event in events[:-1]), initial=0))
     batch = Batch(events[0].entry.seq - 1, events[-1].entry.seq, b"".join(event.data for event in events), starts)
-    if gifts is not None:
-        batch.parties = tuple(entry_parties(event.entry, gifts) for event in events)
+    if answered is not None:
+        batch.parties = tuple(entry_parties(event.entry, answered) for event in events)
         places: dict[bytes, list[int]] = defaultdict(list)
         for place, concerned in enumerate(batch.parties):
             for peer in concerned:
@@ -279,7 +285,7 @@ class Past:
     async def _read(self, commons: bytes, after: int, limit: int) -> Batch:
         async with self._turn:
             listed = await self._reader.list_entries(commons, after=after, limit=limit)
-            return batches_of(encode(listed), gifts=None, max_bytes=PAGE_MAX_BYTES)[0]
+            return batches_of(encode(listed), answered=None, max_bytes=PAGE_MAX_BYTES)[0]
 
     async def _page_of(self, commons: bytes, sight: Sight, after: int, head: int) -> tuple[int, bytes]:
         """A page of a party's own entries, which nobody shares."""

@@ -29,11 +29,14 @@ from gesell_ledger.core.visibility import EVERYBODY, Sight
 from gesell_ledger.storage.faults import is_transient
 from gesell_ledger.storage.reading import Reader
 from gesell_protocol.statements import (
+    Capture,
     Decline,
     Erase,
     Gift,
     Grant,
+    Hold,
     Issue,
+    Lapse,
     MakeKind,
     Pay,
     Payout,
@@ -41,6 +44,7 @@ from gesell_protocol.statements import (
     Share,
     Sweep,
     Thank,
+    Void,
     Vouch,
     Withdraw,
 )
@@ -67,7 +71,7 @@ _HARMLESS: Final = frozenset(
     kind.type
     for kind in (
         *(Pay, Issue, Retire, Grant, Share, Sweep, Payout, Erase),
-        *(MakeKind, Gift, Thank, Decline, Withdraw, Vouch),
+        *(MakeKind, Gift, Thank, Decline, Withdraw, Vouch, Hold, Capture, Void, Lapse),
     )
 )
 
@@ -241,10 +245,11 @@ class Feed:
         if listed:
             self._at_ms = max(self._at_ms, listed[-1][0].at_ms)
             self.check_policy()
-        gifts = None
+        answered = None
         if self.visibility != "open":
-            gifts = await load_answered(self._feeds.reader, self.commons.id, [event.entry for event in events])
-        for batch in batches_of(events, gifts=gifts):
+            bodies = [event.entry.body for event in events]
+            answered = await load_answered(self._feeds.reader, self.commons.id, bodies)
+        for batch in batches_of(events, answered=answered):
             self._feeds.recent.put(self._ring, batch)
             self.head = batch.last
         return bool(listed)

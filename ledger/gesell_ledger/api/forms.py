@@ -198,6 +198,28 @@ class Writeoff(InCommons, tag="writeoff", frozen=True, kw_only=True):
     peer: PeerName
 
 
+class Hold(InCommons, tag="hold", frozen=True, kw_only=True):
+    """Set money aside for a payee, who may capture it; it melts as the payer's until then."""
+
+    to: PeerName
+    amount: Grains
+    until: Annotated[Moment, Meta(description="From then on its payer may void it; within 30 days.")]
+    category: shapes.Category | UnsetType = UNSET
+
+
+class Capture(InCommons, tag="capture", frozen=True, kw_only=True):
+    """Take what is held, or a part of it; the rest goes back to its payer."""
+
+    hold: Id
+    amount: Grains
+
+
+class Void(InCommons, tag="void", frozen=True, kw_only=True):
+    """Let what is held go back to its payer."""
+
+    hold: Id
+
+
 #: Every form; a type of statement that is added to SPEC §3 is added here.
 AnyForm = (
     Found
@@ -221,6 +243,9 @@ AnyForm = (
     | Withdraw
     | Vouch
     | Writeoff
+    | Hold
+    | Capture
+    | Void
 )
 
 _decoder: msgspec.json.Decoder[AnyForm] = msgspec.json.Decoder(AnyForm)
@@ -262,6 +287,8 @@ def handles_of(form: AnyForm) -> set[str]:
         case Pay(legs=legs) | Grant(legs=legs):
             names.update(to for to, _ in legs)
         case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer) | Vouch(whom=peer) | Writeoff(peer=peer):
+            names.add(peer)
+        case Hold(to=peer):
             names.add(peer)
         case Gift(to=peer) if peer != POOL:
             names.add(peer)
@@ -339,6 +366,7 @@ _WRITERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "limit": _grains,
     "quantity": _grains,
     "gift": id_of,
+    "hold": id_of,
     "after": lambda gifts: list(map(id_of, gifts)),
     "balancing": _balancing,
     "policy": _policy,

@@ -35,7 +35,8 @@ class Parameter(Generic[T]):
     """A parameter of a path, a query or a header.
 
     `type` says what its text may be, in the way of msgspec; `parse` makes the value of it, or raises `ValueError`.
-    What does not fit is refused with `code`. A parameter without `default` that is not there is None.
+    What does not fit is refused with `code`. A parameter without `default` that is not there is None, or `malformed` if
+    it is `required`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Parameter(Generic[T]):
     parse: Callable[[Any], T] = _as_it_is
     default: T | None = None
     code: str = "malformed"
+    required: bool = False
     about: str = ""
 
     def find(self, request: web.Request) -> T | None:
@@ -53,8 +55,10 @@ class Parameter(Generic[T]):
         return self.default if text is None else self._read(text)
 
     def read(self, request: web.Request) -> T:
-        """The value of a parameter that is always there: in the path, or by its default; raises `Refused`."""
+        """The value of a parameter that is always there: in the path, required, or by its default; raises `Refused`."""
         value = self.find(request)
+        if value is None and self.required:
+            raise Refused("malformed", f"{self.name}: must be said")
         assert value is not None
         return value
 

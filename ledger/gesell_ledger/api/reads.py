@@ -162,7 +162,7 @@ async def get_members(request: web.Request) -> web.Response:
     members = await reader.list_members(
         here.commons.id, after=parameters.AFTER_MEMBER.find(request) or b"", limit=limit + 1
     )
-    items = await _members_json(request, here, members[:limit])
+    items = await members_json(request, here, members[:limit])
     return page(request, items, last=base64url(members[limit - 1].peer) if len(members) > limit else None)
 
 
@@ -170,10 +170,11 @@ async def get_member(request: web.Request) -> web.Response:
     """One member, by did or handle."""
     here = await visit(request)
     member = await named_member(request, here)
-    return json_response((await _members_json(request, here, [member]))[0])
+    return json_response((await members_json(request, here, [member]))[0])
 
 
-async def _members_json(request: web.Request, here: Visit, members: Sequence[Member]) -> list[answers.MemberRow]:
+async def members_json(request: web.Request, here: Visit, members: Sequence[Member]) -> list[answers.MemberRow]:
+    """Members as they are shown, with their keys and their limits by the policy in force."""
     rings = await request.app[READER].load_key_rings(here.commons.id, [member.peer for member in members])
     limit = here.commons.policy_at(here.now_ms).credit_limit
     return [answers.member_json(member, rings.get(member.peer, []), policy_limit=limit) for member in members]
@@ -240,8 +241,8 @@ async def _sees(request: web.Request, here: Visit, entry: Entry) -> bool:
     """Whether the reader sees an entry; only where it does not see all, its body is read again."""
     if here.sight.every_entry:
         return True
-    gifts = await load_answered(request.app[READER], here.commons.id, [entry])
-    return here.sight.entry(entry.seq, entry_parties(entry, gifts))
+    answered = await load_answered(request.app[READER], here.commons.id, [entry.body])
+    return here.sight.entry(entry.seq, entry_parties(entry, answered))
 
 
 # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from gesell_ledger.api import (
     reads,
     relations,
     rights,
+    trusting,
     webhooks,
     writing,
 )
@@ -28,7 +29,6 @@ from gesell_ledger.api.live import EVENT_STREAM, LIVE, Live
 from gesell_ledger.api.parameters import (
     AFTER_COMMONS,
     AFTER_LINE,
-    AFTER_MEMBER,
     AFTER_SEQ,
     ASSET,
     AT,
@@ -46,8 +46,10 @@ from gesell_ledger.clock import LedgerClock
 from gesell_ledger.intake import Intake
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.readings.circulation import Circulation
+from gesell_ledger.readings.trust import Trust
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.readings import Readings
+from gesell_ledger.storage.trust import VouchReader
 from gesell_ledger.storage.webhooks import Webhooks
 from gesell_ledger.webhooks.addresses import Resolver
 
@@ -64,7 +66,13 @@ ROUTES: Final[tuple[Route, ...]] = (
     post("/v1/prepare", preparing.post_prepare, answers.Prepared, AnyForm, codes=preparing.REFUSALS),
     get("/v1/commons", reads.get_commons_list, Page[answers.CommonsPage], query=(AFTER_COMMONS, LIMIT)),
     get(_COMMONS, reads.get_commons, answers.CommonsPage, codes=_WHOLE),
-    get(_COMMONS + "/members", reads.get_members, Page[answers.MemberRow], query=(AFTER_MEMBER, LIMIT), codes=_WHOLE),
+    get(
+        _COMMONS + "/members",
+        trusting.get_members,
+        Page[trusting.MemberRow],
+        query=(trusting.TRUSTED_BY, trusting.AFTER, LIMIT),
+        codes=(*_WHOLE, "unknown-member", "limit-exceeded"),
+    ),
     get(_COMMONS + "/members/{member}", reads.get_member, answers.MemberRow, codes=("unknown-member",)),
     get(_ACCOUNT + "/balances", accounts.get_balances, answers.Balances, query=(AT,), codes=(*_OWN, "limit-exceeded")),
     get(
@@ -104,6 +112,13 @@ ROUTES: Final[tuple[Route, ...]] = (
         codes=("not-authorised", "unknown-member"),
     ),
     get(
+        _ACCOUNT + "/trust",
+        trusting.get_trust,
+        trusting.TrustPage,
+        query=(trusting.TO,),
+        codes=(*_WHOLE, "unknown-member", "limit-exceeded"),
+    ),
+    get(
         _COMMONS + "/flow",
         circulation.get_flow,
         circulation.FlowPage,
@@ -135,6 +150,7 @@ def make_app(
     intake: Intake,
     reader: Reader,
     readings: Readings,
+    vouches: VouchReader,
     hooks: Webhooks,
     clock: LedgerClock,
     metrics: Metrics,
@@ -151,6 +167,9 @@ def make_app(
     app[rights.READER] = reader
     app[relations.READINGS] = readings
     app[circulation.CIRCULATION] = Circulation(readings)
+    app[trusting.VOUCHES] = vouches
+    app[trusting.TRUST] = Trust(vouches)
+    app.on_cleanup.append(trusting.stop)
     app[rights.CLOCK] = clock
     app[rights.TOKENS] = Tokens(ledger=ledger)
     app[reads.LEDGER] = ledger

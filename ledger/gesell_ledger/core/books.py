@@ -114,7 +114,8 @@ class Member:
     `handle` is asked for while pending and the member's for ever once `handle_held`. `barred`: suspended, and not
     admitted since. `spans` are the (from seq, to seq or None) in which it was active, the last one and one that an open
     share-out looks at: they tell who takes part in it. `trusted` is what others vouch for it, `lent` what it vouches
-    for others, in grains; `vouchers` and `vouchees` are how many.
+    for others, in grains; `vouchers` and `vouchees` are how many. `awaits` counts the open holds of
+    which it is the payee.
     """
 
     peer: bytes
@@ -128,6 +129,7 @@ class Member:
     lent: int = 0
     vouchers: int = 0
     vouchees: int = 0
+    awaits: int = 0
 
     def credit_limit(self, policy_limit: int) -> int:
         """How far below zero it may go, where the policy in force gives everybody `policy_limit`; may be negative."""
@@ -179,6 +181,19 @@ class Gift:
     kind: str
     quantity: int
     state: str = OFFERED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Money set aside by a payer for a payee: open until the entry that captures, voids or lapses it."""
+
+    id: bytes
+    seq: int
+    payer: bytes
+    payee: bytes
+    amount: int
+    until_ms: int
+    open: bool = True
 
 
 class Entry(NamedTuple):
@@ -271,6 +286,7 @@ class Decision:
     commons: Commons | None = None
     share: ShareOut | None = None
     gifts: dict[bytes, Gift] = field(default_factory=dict)
+    holds: dict[bytes, Hold] = field(default_factory=dict)
     #: (voucher, vouchee) → grains, 0 where the vouch ends
     vouches: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
     #: the kind of gift that the statement makes
@@ -297,6 +313,7 @@ class Books:
     entries: dict[bytes, Entry] = field(default_factory=dict)
     shares: dict[bytes, ShareOut] = field(default_factory=dict)
     gifts: dict[bytes, Gift] = field(default_factory=dict)
+    holds: dict[bytes, Hold] = field(default_factory=dict)
     vouches: Vouches = field(default_factory=Vouches)
 
     def account(self, holder: Holder, asset: str) -> Holding:
@@ -320,6 +337,8 @@ class Books:
             self.shares[decision.share.id] = decision.share
         if decision.gifts:
             self.gifts.update(decision.gifts)
+        if decision.holds:
+            self.holds.update(decision.holds)
         for pair, amount in decision.vouches.items():
             self.vouches.put(pair, amount)
         self.commons = commons.after(entry)
@@ -343,6 +362,7 @@ __all__ = [
     "Decision",
     "Entry",
     "Gift",
+    "Hold",
     "Holding",
     "Key",
     "Kind",

@@ -1,7 +1,7 @@
 """The one way in: a statement and the Books in, a Decision, a replay or a Refusal out (SPEC §3).
 
-Owns the order of checks. What each type of statement asks and does stands in `membership`, `money`, `gifts` and
-`trust`.
+Owns the order of checks. What each type of statement asks and does stands in `membership`, `money`, `holds`,
+`gifts` and `trust`.
 
 1. The commons exists (a `found` makes it, if it is meant for this ledger).
 2. A known id: the same body is a replay, if its author signs it again, another a conflict.
@@ -16,13 +16,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from gesell_ledger.core import gifts, membership, money, trust
-from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED, Books, Decision, Entry, Gift, Member
-from gesell_ledger.core.visibility import mentions_of
+from gesell_ledger.core import gifts, holds, membership, money, trust
+from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED, Books, Decision, Entry, Member
+from gesell_ledger.core.visibility import mentions_of, sides_of
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import time_of_id
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import LEDGER_TYPES, Decline, Found, Statement, Thank, Withdraw
+from gesell_protocol.statements import (
+    LEDGER_TYPES,
+    Capture,
+    Decline,
+    Found,
+    Lapse,
+    Statement,
+    Thank,
+    Void,
+    Withdraw,
+)
 
 EARLY_MS: Final = 120_000
 
@@ -68,6 +78,9 @@ _STANDINGS: Final[Mapping[str, frozenset[str]]] = {
     "decline": _INSIDE,
     "withdraw": _INSIDE,
     "vouch": frozenset({ACTIVE}),
+    "hold": frozenset({ACTIVE}),
+    "capture": _INSIDE,
+    "void": _INSIDE,
 }
 #: … or stewards, who need not be members.
 _STEWARD_TYPES: Final = frozenset(
@@ -98,6 +111,10 @@ _DECIDERS: Final[Mapping[str, _Decider]] = {
     "withdraw": gifts.decide_withdraw,
     "vouch": trust.decide_vouch,
     "writeoff": trust.decide_writeoff,
+    "hold": holds.decide_hold,
+    "capture": holds.decide_capture,
+    "void": holds.decide_void,
+    "lapse": holds.decide_lapse,
     "sweep": money.decide_sweep,
     "payout": money.decide_payout,
 }
@@ -138,12 +155,17 @@ def decide(books: Books, submission: Submission, *, now_ms: int, ledger: bytes) 
         signatures=submission.envelope.signatures,
         postings=decision.postings,
     )
-    return Accepted(entry, decision, mentions_of(statement, decision.postings, _gift_of(books, statement)))
+    return Accepted(entry, decision, mentions_of(statement, decision.postings, _sides(books, statement)))
 
 
-def _gift_of(books: Books, statement: Statement) -> Gift | None:
-    """The gift that a statement answers."""
-    return books.gifts[statement.gift] if isinstance(statement, (Thank, Decline, Withdraw)) else None
+def _sides(books: Books, statement: Statement) -> frozenset[bytes]:
+    """Whom the gift or the hold concerns that a statement answers."""
+    match statement:
+        case Thank(gift=name) | Decline(gift=name) | Withdraw(gift=name):
+            return sides_of(books.gifts[name])
+        case Capture(hold=name) | Void(hold=name) | Lapse(hold=name):
+            return sides_of(books.holds[name])
+    return frozenset()
 
 
 def _replay_or_conflict(books: Books, known: Entry, submission: Submission) -> Replay | Refusal:

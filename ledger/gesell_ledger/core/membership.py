@@ -256,6 +256,8 @@ def decide_leave(books: Books, submission: money.Signed, at_ms: int) -> Decision
     balance = draft.balance(leave.by)
     if balance < 0:
         return Refusal(code="wrong-state", detail="who leaves owes nothing: the balance is below zero")
+    if draft.escrow_of(leave.by) or member.awaits:
+        return Refusal(code="wrong-state", detail="who leaves has no open hold, as payer or as payee")
     if balance > 0:
         draft.post("leave", [(leave.by, -balance), (POOL, balance)])
     else:

@@ -101,6 +101,15 @@ class Draft:
     def _account(self, holder: Holder) -> Holding:
         return self._accounts.get(holder) or self._stored.get((holder, self.code), NOTHING)
 
+    def set_aside(self, peer: bytes, amount: int) -> None:
+        """Count so much more (less where negative) as the peer's own money in escrow, which melts as its balance."""
+        account = self._account(peer)
+        self._accounts[peer] = Holding(account.balance, account.escrow + amount, account.tick, account.inflows)
+
+    def escrow_of(self, peer: bytes) -> int:
+        """What the peer has in escrow as the draft stands."""
+        return self._account(peer).escrow
+
     def check_limits(self) -> Refusal | None:
         """No balance leaves ±10^18."""
         for account in self._accounts.values():
@@ -135,7 +144,7 @@ def decide_retire(books: Books, submission: Signed, at_ms: int) -> Decision | Re
     if retire.balancing:
         amount = min(amount, balance)
     draft.post("retire", [(retire.by, -amount), (ISSUER, amount)])
-    refusal = draft.check_limits() or _check_payer(draft, retire.by, before=balance, moves=amount, asked=retire.amount)
+    refusal = draft.check_limits() or check_payer(draft, retire.by, before=balance, moves=amount, asked=retire.amount)
     return refusal or draft.decision()
 
 
@@ -175,7 +184,7 @@ def _move(
         draft.post(reason, [(payer, -total), *legs])
     refusal = draft.check_limits()
     if refusal is None and not isinstance(payer, str):
-        refusal = _check_payer(draft, payer, before=before, moves=total, asked=asked)
+        refusal = check_payer(draft, payer, before=before, moves=total, asked=asked)
     if refusal is None and payer == POOL and before < total:
         refusal = insufficient(available=before, needed=total)
     return refusal or draft.decision()
@@ -188,7 +197,7 @@ def balance_at(books: Books, peer: bytes, at_ms: int) -> int:
     return melt(books.account(peer, commons.currency.code), commons.timeline, commons.tick_of(at_ms)).balance
 
 
-def _check_payer(draft: Draft, payer: bytes, *, before: int, moves: int, asked: int) -> Refusal | None:
+def check_payer(draft: Draft, payer: bytes, *, before: int, moves: int, asked: int) -> Refusal | None:
     """Rule 4 for a member; `moves` is not positive only where `balancing` found nothing to send."""
     available = before + draft.credit_limit(payer)
     if moves <= 0 or moves > available:

@@ -13,20 +13,24 @@ from gesell_ledger.core.books import AccountName
 from gesell_ledger.core.decide import Submission
 from gesell_protocol.statements import (
     Admit,
+    Capture,
     ChangeStewards,
     Decline,
     Erase,
     Gift,
     Grant,
+    Hold,
     Issue,
     Join,
     Keys,
+    Lapse,
     Leave,
     Pay,
     Payout,
     Suspend,
     Sweep,
     Thank,
+    Void,
     Vouch,
     Withdraw,
     Writeoff,
@@ -37,8 +41,9 @@ from gesell_protocol.statements import (
 class Needs:
     """Names of rows: `peers` with their membership and currency account, and whoever holds the handle they ask
     for; `keys` by their own name, `key_rings` the live keys of these peers; entries by statement `ids`; `shares`;
-    `gifts` with the accounts that they are counted on; `gift_accounts` by (holder, kind); `vouches` by (voucher,
-    vouchee); `vouch_rings` all vouches by and for these peers, with the other sides as if they were among `peers`.
+    `gifts` with the accounts that they are counted on, and `gift_accounts` by (holder, kind); `holds`, `vouches` by
+    (voucher, vouchee), and `vouch_rings`, all vouches by and for these peers: each with both sides as if they were
+    among `peers`.
     """
 
     peers: set[bytes] = field(default_factory=set)
@@ -48,6 +53,7 @@ class Needs:
     ids: set[bytes] = field(default_factory=set)
     shares: set[bytes] = field(default_factory=set)
     gifts: set[bytes] = field(default_factory=set)
+    holds: set[bytes] = field(default_factory=set)
     gift_accounts: set[AccountName] = field(default_factory=set)
     vouches: set[tuple[bytes, bytes]] = field(default_factory=set)
     vouch_rings: set[bytes] = field(default_factory=set)
@@ -92,6 +98,10 @@ def _add(needs: Needs, submission: Submission) -> None:
                 needs.peers.add(receiver)
         case Thank(gift=gift) | Decline(gift=gift) | Withdraw(gift=gift):
             needs.gifts.add(gift)
+        case Hold(to=peer):
+            needs.peers.add(peer)
+        case Capture(hold=hold) | Void(hold=hold) | Lapse(hold=hold):
+            needs.holds.add(hold)
         case Vouch(by=voucher, whom=vouchee):
             needs.vouches.add((voucher, vouchee))
             needs.peers.add(vouchee)

@@ -83,6 +83,7 @@ def decide_writeoff(books: Books, submission: Signed, at_ms: int) -> Decision | 
     """`writeoff`: a member's debt is borne by those who vouched for it, then by all; the member is suspended."""
     writeoff = submission.statement
     assert isinstance(writeoff, Writeoff)
+    assert books.commons is not None
     peer = writeoff.peer
     member = books.members.get(peer)
     if member is None or member.status not in RECEIVERS:
@@ -90,6 +91,8 @@ def decide_writeoff(books: Books, submission: Signed, at_ms: int) -> Decision | 
     debt = -balance_at(books, peer, at_ms)
     if debt <= 0:
         return Refusal(code="wrong-state", detail="the member owes nothing")
+    if books.account(peer, books.commons.currency.code).escrow:
+        return Refusal(code="wrong-state", detail="the member has money in open holds")
     vouched = books.vouches.of(peer)
     parts = share_loss(debt, [amount for _, amount in vouched])
     paying = [(voucher, part) for (voucher, _), part in zip(vouched, parts, strict=True) if part]

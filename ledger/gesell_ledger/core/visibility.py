@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gesell_ledger.core.books import POOL, RECEIVERS, Commons, Gift, Member
+from gesell_ledger.core.books import POOL, RECEIVERS, Commons, Gift, Hold, Member
 from gesell_protocol import statements
 from gesell_protocol.log import Posting
 from gesell_protocol.policy import Policy
@@ -91,25 +91,37 @@ def sight_of(commons: Commons, policy: Policy, peer: bytes | None, member: Membe
     )
 
 
-def parties_of(statement: Statement, postings: Sequence[Posting], gift: Gift | None = None) -> frozenset[bytes]:
+def sides_of(answered: Gift | Hold) -> frozenset[bytes]:
+    """Whom a gift or a hold concerns, and with it all that answers it."""
+    if isinstance(answered, Hold):
+        return frozenset((answered.payer, answered.payee))
+    receiver = answered.receiver
+    return frozenset((answered.giver, receiver if isinstance(receiver, bytes) else EVERYBODY))
+
+
+def parties_of(
+    statement: Statement, postings: Sequence[Posting], sides: frozenset[bytes] = frozenset()
+) -> frozenset[bytes]:
     """Whom an entry concerns: who speaks, whom it names, whose account it touches; `EVERYBODY` where that is all.
 
-    `gift` is the one that the statement answers, if it answers one. What the ledger itself says concerns those whose
-    accounts it touches.
+    `sides` are those of the gift or hold that the statement answers (`sides_of`), if it answers one. What the ledger
+    itself says concerns those, and whose accounts it touches.
     """
     touched = {posting.holder for posting in postings if isinstance(posting.holder, bytes)}
-    return frozenset(touched | _named(statement, gift))
+    return frozenset(touched | _named(statement) | sides)
 
 
-def mentions_of(statement: Statement, postings: Sequence[Posting], gift: Gift | None = None) -> tuple[bytes, ...]:
+def mentions_of(
+    statement: Statement, postings: Sequence[Posting], sides: frozenset[bytes] = frozenset()
+) -> tuple[bytes, ...]:
     """The parties whom no posting tells of, ascending: they are noted apart, so that a party finds its entries."""
     if isinstance(statement, Pay):
         return ()  # who pays and who is paid all have postings, and most entries are payments
     touched = {posting.holder for posting in postings}
-    return tuple(sorted(_named(statement, gift) - touched))
+    return tuple(sorted((_named(statement) | sides) - touched))
 
 
-def _named(statement: Statement, gift: Gift | None) -> set[bytes]:
+def _named(statement: Statement) -> set[bytes]:
     if statement.type in LEDGER_TYPES:
         return set()
     named = {statement.by, *others_in(statement)}
@@ -117,6 +129,4 @@ def _named(statement: Statement, gift: Gift | None) -> set[bytes]:
         named.add(EVERYBODY)
     if isinstance(statement, statements.Gift) and statement.to == POOL:
         named.add(EVERYBODY)
-    if gift is not None:
-        named |= {gift.giver, gift.receiver if isinstance(gift.receiver, bytes) else EVERYBODY}
     return named

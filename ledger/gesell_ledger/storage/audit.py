@@ -9,8 +9,8 @@ For each commons, in this order, for every entry:
 3. Decided again on the books before it, it is accepted with exactly these postings.
 4. What melted of each account is what charging every tick would have taken (lazy equals eager).
 And at the end:
-5. Every stored account, member, key, policy, share, mention, kind, gift and vouch is what the entries make it; running
-   balances add up.
+5. Every stored account, member, key, policy, share, mention, kind, gift, hold and vouch is what the entries make it;
+   running balances add up.
 6. All accounts of an asset sum to zero, and no posting stands outside the entries.
 
 What can't be found: an entry's time moved within its tick and between its neighbours, as no signature covers it.
@@ -261,7 +261,8 @@ class _Check:
                 f" stored is {_listed(entry.postings)}"
             )
         self._books.apply(outcome.decision, decided)
-        if outcome.decision.kind or outcome.decision.gifts or outcome.decision.vouches:
+        changed = outcome.decision
+        if changed.kind or changed.gifts or changed.holds or changed.vouches:
             self._given.add(outcome)
         # Ten million entries are not kept in memory: that an id is used once, the table's key says.
         self._books.entries.clear()
@@ -402,7 +403,7 @@ class _Check:
             report.find(f"the share of {of} is not what the entries make it")
 
     async def _check_given(self, report: Report, *, kinds: int) -> None:
-        """Kinds, gifts, their thread, vouches and how they came to be, each row as the entries make it."""
+        """Kinds, gifts, their thread, holds, vouches and how they came to be, each row as the entries make it."""
         given = self._given
         made_kinds = [(kind.code, kind.name, kind.unit, kind.scale, seq) for seq, kind in given.kinds]
         if len(made_kinds) != kinds:
@@ -410,6 +411,7 @@ class _Check:
         made: dict[str, Iterable[tuple[object, ...]]] = {
             _AUDIT["list_kinds"]: made_kinds,
             _AUDIT["list_gifts"]: given.gift_values(),
+            _AUDIT["list_holds"]: given.hold_values(),
             _AUDIT["list_threads"]: given.thread,
             _AUDIT["list_vouches"]: [(*pair, amount) for pair, amount in self._books.vouches.items()],
             _AUDIT["list_vouch_changes"]: [(seq, *pair, amount) for seq, amount, *pair in given.vouch_changes],

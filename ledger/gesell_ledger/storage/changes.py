@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from gesell_ledger.core.books import OFFERED, AccountName, Gift, Kind
+from gesell_ledger.core.books import OFFERED, AccountName, Gift, Hold, Kind
 from gesell_ledger.core.decide import Accepted
 from gesell_ledger.storage import rows
 from gesell_protocol.demurrage import Holding
@@ -27,8 +27,9 @@ class Changes:
         self.erased: list[bytes] = []
         self.kinds: list[tuple[int, Kind]] = []
         self.gifts: dict[bytes, Gift] = {}
-        #: gift → the entry that received, declined or withdrew it
+        #: gift or hold → the entry that received, declined or withdrew, captured, voided or lapsed it
         self.settled: dict[bytes, int] = {}
+        self.holds: dict[bytes, Hold] = {}
         self.thread: list[tuple[int, UUID]] = []
         self.vouches: dict[tuple[bytes, bytes], int] = {}
         self.vouch_changes: list[tuple[int, int, bytes, bytes]] = []
@@ -50,6 +51,10 @@ class Changes:
             self.kinds.append((seq, decision.kind))
         if decision.gifts:
             self._add_gifts(accepted)
+        for hold in decision.holds.values():
+            self.holds[hold.id] = hold
+            if not hold.open:
+                self.settled[hold.id] = seq
         if decision.vouches:
             self.vouches.update(decision.vouches)
             self.vouch_changes += [(seq, amount, *pair) for pair, amount in decision.vouches.items()]
@@ -84,6 +89,21 @@ class Changes:
                 gift.state,
             )
             for gift in self.gifts.values()
+        ]
+
+    def hold_values(self) -> list[tuple[object, ...]]:
+        """The holds, each as (seq, ended, amount, until_ms, id, payer, payee)."""
+        return [
+            (
+                hold.seq,
+                self.settled.get(hold.id),
+                hold.amount,
+                hold.until_ms,
+                rows.uuid_of(hold.id),
+                hold.payer,
+                hold.payee,
+            )
+            for hold in self.holds.values()
         ]
 
 

@@ -242,9 +242,9 @@ class Batch:
     def leave_warm(self, books: Books) -> Warm:
         """What the next batch may start from, once this one is committed.
 
-        Entries, gifts and vouches are asked for anew each time, and so are the accounts that count gifts.
+        Entries, gifts, holds and vouches are asked for anew each time, and so are the accounts that count gifts.
         """
-        books.entries, books.gifts, books.vouches = {}, {}, Vouches()
+        books.entries, books.gifts, books.holds, books.vouches = {}, {}, {}, Vouches()
         for name in self._gift_accounts:
             books.accounts.pop(name, None)
             self._numbers.pop(name, None)
@@ -254,10 +254,11 @@ class Batch:
         """Put into the books all that a batch needs and that is not there already."""
         if books.commons is None:
             return
-        if needs.gifts or needs.gift_accounts or needs.vouches or needs.vouch_rings:
+        if needs.gifts or needs.gift_accounts or needs.holds or needs.vouches or needs.vouch_rings:
             await self._load_given(books, needs)
-        # The other sides of vouches are looked at like those whom the statements name.
-        peers = {*needs.peers, *(peer for pair in books.vouches for peer in pair)} - self._peers
+        # The sides of vouches and holds are looked at like those whom the statements name.
+        pairs = [*books.vouches, *((hold.payer, hold.payee) for hold in books.holds.values())]
+        peers = {*needs.peers, *(peer for pair in pairs for peer in pair)} - self._peers
         # Who comes and goes while a share is open must be seen against it.
         shares = needs.shares | ({books.commons.share} if books.commons.share is not None else set())
         keys = needs.keys - self._keys
@@ -293,7 +294,7 @@ class Batch:
             books.accounts[name] = rows.read_holding(balance, escrow, tick, inflows)
 
     async def _load_given(self, books: Books, needs: Needs) -> None:
-        """Gifts, the accounts in which they are counted, and vouches."""
+        """Gifts, the accounts in which they are counted, holds, and vouches."""
         pairs = list(needs.vouches)
         row = await self._connection.fetchrow(
             _SEQUENCE["load_given"],
@@ -302,9 +303,11 @@ class Batch:
             [voucher for voucher, _ in pairs],
             [vouchee for _, vouchee in pairs],
             list(needs.vouch_rings),
+            [rows.uuid_of(name) for name in needs.holds],
         )
         assert row is not None
         books.gifts |= {gift.id: gift for gift in map(rows.read_gift, row["gifts"])}
+        books.holds |= {hold.id: hold for hold in map(rows.read_hold, row["holds"])}
         for voucher, vouchee, amount in (*row["vouches"], *row["vouches_by"], *row["vouches_for"]):
             books.vouches.put((voucher, vouchee), amount)
         sides = ((holder, gift.kind) for gift in books.gifts.values() for holder in (gift.giver, gift.receiver))
@@ -497,7 +500,7 @@ class Batch:
         await self._execute(many)
 
     async def _store_given(self, changes: Changes) -> None:
-        """Kinds, gifts and their thread, vouches as they stand and how they came to."""
+        """Kinds, gifts and their thread, holds, vouches as they stand and how they came to."""
         commons_id = self._commons_id
         ended = [(commons_id, *pair) for pair, amount in changes.vouches.items() if amount == 0]
         standing = [(commons_id, *pair, amount) for pair, amount in changes.vouches.items() if amount]
@@ -508,6 +511,7 @@ class Batch:
                     [(commons_id, seq, kind.scale, kind.code, kind.name, kind.unit) for seq, kind in changes.kinds],
                 ),
                 ("store_gift", [(commons_id, *values) for values in changes.gift_values()]),
+                ("store_hold", [(commons_id, *values) for values in changes.hold_values()]),
                 ("end_vouch", ended),
                 ("store_vouch", standing),
             ]

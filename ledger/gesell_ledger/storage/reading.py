@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from gesell_ledger.core.books import Commons, Entry, Gift, Key, Member, ShareOut
+from gesell_ledger.core.books import Commons, Entry, Gift, Hold, Key, Member, ShareOut
 from gesell_ledger.core.visibility import Sight
 from gesell_ledger.storage import rows
 from gesell_ledger.storage.postgres import Batch, Rules
@@ -185,11 +185,18 @@ class Reader:
         found = await self._pool.fetch(_READING["list_gift_counts"], rows.key_of(commons), peer, seq)
         return [GiftCounts(*row) for row in map(tuple, found)]
 
-    async def load_gifts(self, commons: bytes, names: Iterable[bytes]) -> dict[bytes, Gift]:
-        """Gifts by their ids; those that were never offered are left out."""
+    async def load_answered(self, commons: bytes, names: Iterable[bytes]) -> dict[bytes, Gift | Hold]:
+        """Gifts and holds by their ids; what is neither is left out."""
         ids = [rows.uuid_of(name) for name in names]
-        found = await self._pool.fetch(_READING["load_gifts"], rows.key_of(commons), ids)
-        return {gift.id: gift for gift in map(rows.read_gift, map(tuple, found))}
+        gifts = await self._pool.fetch(_READING["load_gifts"], rows.key_of(commons), ids)
+        holds = await self._pool.fetch(_READING["load_holds"], rows.key_of(commons), ids)
+        found: dict[bytes, Gift | Hold] = {gift.id: gift for gift in map(rows.read_gift, map(tuple, gifts))}
+        return found | {hold.id: hold for hold in map(rows.read_hold, map(tuple, holds))}
+
+    async def list_lapsing(self, commons: bytes, *, before_ms: int, limit: int) -> list[bytes]:
+        """Open holds whose time came before a moment, the longest over first."""
+        found = await self._pool.fetch(_READING["list_lapsing"], rows.key_of(commons), before_ms, limit)
+        return [row["id"].bytes for row in found]
 
     async def load_gift(self, commons: bytes, name: bytes) -> GiftLine | None:
         """A gift by its id; None for one that was never offered."""
@@ -267,7 +274,10 @@ class Reader:
         first = await self._last_before(commons, commons.timeline.window_start(tick) * tick_ms) + 1
         span = (posting["seq"], first, sorted(INFLOW_REASONS), tick_ms)
         found = await self._pool.fetch(_READING["load_inflows"], commons_id, account.number, *span)
-        return Holding(posting["balance"], 0, tick, tuple((row["tick"], row["grains"]) for row in found)), seq
+        escrow = await self._pool.fetchval(
+            _READING["load_escrow_at"], commons_id, rows.holder_bytes(account.holder), seq
+        )
+        return Holding(posting["balance"], escrow, tick, tuple((row["tick"], row["grains"]) for row in found)), seq
 
     async def _last_before(self, commons: Commons, at_ms: int) -> int:
         """The seq of the last entry before a moment, 0 if there is none: halving, a look at the primary key each."""

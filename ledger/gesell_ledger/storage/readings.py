@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -168,9 +168,15 @@ class Snapshot:
             told += sum(len(many) for many in sums.values())
             for row in chunk:
                 name = row["peer"]
-                both = {"sums_to": sums.get((member, name), ()), "sums_from": sums.get((name, member), ())}
-                columns = {**dict(row), "paid": int(row["paid"]), "received": int(row["received"])}
-                listed.append(Relation(**columns, handle=handles[name], **both))
+                columns: dict[str, Any] = {**dict(row), "paid": int(row["paid"]), "received": int(row["received"])}
+                listed.append(
+                    Relation(
+                        **columns,
+                        handle=handles[name],
+                        sums_to=sums.get((member, name), ()),
+                        sums_from=sums.get((name, member), ()),
+                    )
+                )
         return listed, len(found) > len(listed)
 
     async def _load_handles(self, peers: Sequence[bytes]) -> dict[bytes, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
 
-from gesell_ledger.core.books import Commons, Entry, Gift, Key, Kind, Member, ShareOut
+from gesell_ledger.core.books import Commons, Entry, Gift, Hold, Key, Kind, Member, ShareOut
 from gesell_protocol.canonical import pack, pack_array, unpack
 from gesell_protocol.demurrage import Holding
 from gesell_protocol.fields import Currency
@@ -95,8 +95,8 @@ def read_commons(row: Row, timeline: Timeline, kinds: Mapping[str, Kind]) -> Com
 
 
 def read_member(row: Row) -> Member:
-    """A row of (peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees)."""
-    peer, handle, status, joined_ms, handle_held, barred, packed, trusted, lent, vouchers, vouchees = row
+    """A row of (peer, handle, status, joined_ms, handle_held, barred, spans) and what is vouched and awaited."""
+    peer, handle, status, joined_ms, handle_held, barred, packed, trusted, lent, vouchers, vouchees, awaits = row
     flat = unpack(packed)
     assert isinstance(flat, list)
     spans = tuple((start, None if end < 0 else end) for start, end in zip(flat[::2], flat[1::2], strict=True))
@@ -112,6 +112,7 @@ def read_member(row: Row) -> Member:
         lent=lent,
         vouchers=vouchers,
         vouchees=vouchees,
+        awaits=awaits,
     )
 
 
@@ -129,6 +130,7 @@ def member_values(member: Member) -> tuple[object, ...]:
         member.lent,
         member.vouchers,
         member.vouchees,
+        member.awaits,
     )
 
 
@@ -163,6 +165,11 @@ def read_gift(row: Row) -> Gift:
         quantity=row[5],
         state=row[6],
     )
+
+
+def read_hold(row: Row) -> Hold:
+    """A row of (id, seq, payer, payee, amount, until_ms, open)."""
+    return Hold(id=row[0].bytes, seq=row[1], payer=row[2], payee=row[3], amount=row[4], until_ms=row[5], open=row[6])
 
 
 def read_posting(row: Row) -> Posting:

@@ -12,6 +12,7 @@ from gesell_ledger.api.answers import policy_json
 from gesell_ledger.api.forms import AnyForm, Found, fields_of, handles_of, read_form, read_key, read_name
 from gesell_protocol import statements
 from gesell_protocol.envelopes import Envelope
+from gesell_protocol.fields import read_policy
 from gesell_protocol.names import did_of, id_text
 from gesell_protocol.statements import LEDGER_TYPES, TYPES, read_statement, write_body
 from tests.speaking import HOUR_MS, POLICY, new_id, signer_of
@@ -35,14 +36,14 @@ def test_every_type_that_a_peer_may_speak_has_a_form() -> None:
 def test_form_has_the_fields_of_its_statement(kind: str) -> None:
     shape = statements._SHAPES[kind]
     form = _form_of(kind)
-    named = {field.name: field for field in msgspec.structs.fields(form)}
+    named = {field.encode_name: field for field in msgspec.structs.fields(form)}
     assert set(named) | {"type"} == set(shape.fields)
     filled_in = {"type", "id", "expires", "ledger"}
     assert {name for name, field in named.items() if field.required} == set(shape.required) - filled_in
 
 
 def test_policy_of_an_answer_is_one_that_a_form_takes() -> None:
-    policy = statements._read_policy(dict(POLICY, brackets=[[0, 1], [10**15, 10**9]]))
+    policy = read_policy(dict(POLICY, brackets=[[0, 1], [10**15, 10**9]]))
     text = msgspec.json.encode(policy_json(policy))
     assert msgspec.json.decode(text, type=shapes.Policy) == policy_json(policy)
     form = msgspec.json.encode(
@@ -55,7 +56,7 @@ def test_policy_of_an_answer_is_one_that_a_form_takes() -> None:
         }
     )
     fields = fields_of(read_form(form), {})
-    assert statements._read_policy(fields["policy"]) == policy
+    assert read_policy(fields["policy"]) == policy
 
 
 def test_handles_become_keys_and_lists_that_ascend_do() -> None:

@@ -78,7 +78,8 @@ CREATE TABLE gesell.account (
 CREATE INDEX account_asleep ON gesell.account (commons_id, tick);
 
 -- spans: the times in which the member was active, canonical [from seq, to seq (-1: still), …].
--- trusted, lent: grains vouched for it and by it; vouchers, vouchees: by and for how many.
+-- trusted, lent: grains vouched for it and by it; vouchers, vouchees: by and for how many;
+-- awaits: how many open holds it is the payee of.
 CREATE TABLE gesell.member (
     commons_id  bigint   NOT NULL REFERENCES gesell.commons,
     peer        bytea    NOT NULL CHECK (octet_length(peer) = 32),
@@ -92,6 +93,7 @@ CREATE TABLE gesell.member (
     lent        bigint   NOT NULL CHECK (lent >= 0),
     vouchers    smallint NOT NULL CHECK (vouchers BETWEEN 0 AND 256),
     vouchees    smallint NOT NULL CHECK (vouchees BETWEEN 0 AND 256),
+    awaits      bigint   NOT NULL CHECK (awaits >= 0),
     PRIMARY KEY (commons_id, peer)
 );
 CREATE UNIQUE INDEX member_handle_once ON gesell.member (commons_id, handle) WHERE handle_held;
@@ -174,6 +176,23 @@ CREATE TABLE gesell.gift_thread (
     moved_by   uuid   NOT NULL,
     PRIMARY KEY (commons_id, moved_by, seq)
 );
+
+-- Money set aside by payers for payees. seq: of the entry that set it aside; ended: of the one that captured, voided or
+-- lapsed it.
+CREATE TABLE gesell.hold (
+    commons_id bigint NOT NULL,
+    seq        bigint NOT NULL,
+    ended      bigint CHECK (ended > seq),
+    amount     bigint NOT NULL CHECK (amount > 0),
+    until_ms   bigint NOT NULL,
+    id         uuid   NOT NULL,
+    payer      bytea  NOT NULL CHECK (octet_length(payer) = 32),
+    payee      bytea  NOT NULL CHECK (octet_length(payee) = 32),
+    PRIMARY KEY (commons_id, id)
+) WITH (fillfactor = 80);
+CREATE INDEX hold_by_payer ON gesell.hold (commons_id, payer, seq);
+-- Finds what lapses, for the housekeeper.
+CREATE INDEX hold_open ON gesell.hold (commons_id, until_ms) WHERE ended IS NULL;
 
 -- Vouches as they stand; one that has ended is no row.
 CREATE TABLE gesell.vouch (
@@ -372,7 +391,7 @@ GRANT INSERT, UPDATE ON gesell.commons, gesell.account, gesell.member, gesell.pe
     gesell.webhook, gesell.ledger TO gesell_service;
 GRANT INSERT, DELETE ON gesell.memo TO gesell_service;
 GRANT INSERT ON gesell.kind, gesell.gift_thread, gesell.vouch_change, gesell.credit TO gesell_service;
-GRANT INSERT, UPDATE ON gesell.gift TO gesell_service;
+GRANT INSERT, UPDATE ON gesell.gift, gesell.hold TO gesell_service;
 GRANT INSERT, UPDATE, DELETE ON gesell.vouch TO gesell_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON gesell.reading, gesell.relation, gesell.relation_sum, gesell.standing,
     gesell.membership, gesell.flow_tick, gesell.flow_sum, gesell.flow_pairs TO gesell_service;

@@ -1,4 +1,4 @@
--- Gifts, their kinds and their thread; vouches and what they make of credit limits.
+-- Gifts, their kinds and their thread; holds; vouches and what they make of credit limits.
 
 ALTER TABLE gesell.commons ADD COLUMN kinds integer NOT NULL DEFAULT 0 CHECK (kinds >= 0);
 ALTER TABLE gesell.commons ALTER COLUMN kinds DROP DEFAULT;
@@ -7,12 +7,14 @@ ALTER TABLE gesell.member
     ADD COLUMN trusted  bigint   NOT NULL DEFAULT 0 CHECK (trusted >= 0),
     ADD COLUMN lent     bigint   NOT NULL DEFAULT 0 CHECK (lent >= 0),
     ADD COLUMN vouchers smallint NOT NULL DEFAULT 0 CHECK (vouchers BETWEEN 0 AND 256),
-    ADD COLUMN vouchees smallint NOT NULL DEFAULT 0 CHECK (vouchees BETWEEN 0 AND 256);
+    ADD COLUMN vouchees smallint NOT NULL DEFAULT 0 CHECK (vouchees BETWEEN 0 AND 256),
+    ADD COLUMN awaits   bigint   NOT NULL DEFAULT 0 CHECK (awaits >= 0);
 ALTER TABLE gesell.member
     ALTER COLUMN trusted DROP DEFAULT,
     ALTER COLUMN lent DROP DEFAULT,
     ALTER COLUMN vouchers DROP DEFAULT,
-    ALTER COLUMN vouchees DROP DEFAULT;
+    ALTER COLUMN vouchees DROP DEFAULT,
+    ALTER COLUMN awaits DROP DEFAULT;
 
 -- Kinds of gifts beside `hour`, which every commons has; commons.kinds counts them.
 CREATE TABLE gesell.kind (
@@ -53,6 +55,23 @@ CREATE TABLE gesell.gift_thread (
     PRIMARY KEY (commons_id, moved_by, seq)
 );
 
+-- Money set aside by payers for payees. seq: of the entry that set it aside; ended: of the one that captured, voided or
+-- lapsed it.
+CREATE TABLE gesell.hold (
+    commons_id bigint NOT NULL,
+    seq        bigint NOT NULL,
+    ended      bigint CHECK (ended > seq),
+    amount     bigint NOT NULL CHECK (amount > 0),
+    until_ms   bigint NOT NULL,
+    id         uuid   NOT NULL,
+    payer      bytea  NOT NULL CHECK (octet_length(payer) = 32),
+    payee      bytea  NOT NULL CHECK (octet_length(payee) = 32),
+    PRIMARY KEY (commons_id, id)
+) WITH (fillfactor = 80);
+CREATE INDEX hold_by_payer ON gesell.hold (commons_id, payer, seq);
+-- Finds what lapses, for the housekeeper.
+CREATE INDEX hold_open ON gesell.hold (commons_id, until_ms) WHERE ended IS NULL;
+
 -- Vouches as they stand; one that has ended is no row.
 CREATE TABLE gesell.vouch (
     commons_id bigint NOT NULL,
@@ -83,5 +102,5 @@ CREATE TABLE gesell.credit (
 );
 
 GRANT SELECT, INSERT ON gesell.kind, gesell.gift_thread, gesell.vouch_change, gesell.credit TO gesell_service;
-GRANT SELECT, INSERT, UPDATE ON gesell.gift TO gesell_service;
+GRANT SELECT, INSERT, UPDATE ON gesell.gift, gesell.hold TO gesell_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON gesell.vouch TO gesell_service;

@@ -17,7 +17,7 @@ ORDER BY number;
 
 -- name: list_members
 -- Every member, those who left included.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees, awaits
 FROM gesell.member
 WHERE commons_id = $1;
 
@@ -89,4 +89,10 @@ WHERE commons_id = $1;
 -- What was vouched for and by members, after each entry that changed it.
 SELECT seq, peer, vouched
 FROM gesell.credit
+WHERE commons_id = $1;
+
+-- name: list_holds
+-- Every hold as it is stored.
+SELECT seq, ended, amount, until_ms, id, payer, payee
+FROM gesell.hold
 WHERE commons_id = $1;

@@ -26,7 +26,7 @@ SELECT hash, seq FROM gesell.commons WHERE commons_id = ANY($1::bigint[]);
 
 -- name: list_members
 -- Members in order of their keys, a page at a time.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees, awaits
 FROM gesell.member
 WHERE commons_id = $1 AND peer > $2 AND status <> 'left'
 ORDER BY peer
@@ -34,13 +34,13 @@ LIMIT $3;
 
 -- name: load_member
 -- One member by key.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees, awaits
 FROM gesell.member
 WHERE commons_id = $1 AND peer = $2;
 
 -- name: load_member_by_handle
 -- The member who holds a handle.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees, awaits
 FROM gesell.member
 WHERE commons_id = $1 AND handle_held AND handle = $2;
 
@@ -182,13 +182,13 @@ LIMIT $4;
 -- Accounts that were last brought up to date before a tick, and hold something that can melt.
 SELECT number, holder, asset, balance, escrow, tick, inflows
 FROM gesell.account
-WHERE commons_id = $1 AND tick < $2 AND number > $3 AND balance > 0 AND asset = $4 AND octet_length(holder) = 32
+WHERE commons_id = $1 AND tick < $2 AND number > $3 AND (balance > 0 OR escrow > 0) AND asset = $4 AND octet_length(holder) = 32
 ORDER BY number
 LIMIT $5;
 
 -- name: list_unpaid
 -- Members after one, for a share-out to find who was active when it was made.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees, awaits
 FROM gesell.member
 WHERE commons_id = $1 AND peer > $2
 ORDER BY peer
@@ -296,4 +296,24 @@ LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
 WHERE t.commons_id = $1 AND t.moved_by = $7 AND t.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
   AND ($5::bytea IS NULL OR g.receiver = $5) AND ($6::text IS NULL OR g.state = $6)
 ORDER BY t.seq DESC
+LIMIT $3;
+
+-- name: load_escrow_at
+-- What a payer had in open holds after an entry.
+SELECT coalesce(sum(amount), 0)::bigint
+FROM gesell.hold
+WHERE commons_id = $1 AND payer = $2 AND seq <= $3 AND (ended IS NULL OR ended > $3);
+
+-- name: load_holds
+-- Holds by their ids.
+SELECT id, seq, payer, payee, amount, until_ms, ended IS NULL
+FROM gesell.hold
+WHERE commons_id = $1 AND id = ANY($2::uuid[]);
+
+-- name: list_lapsing
+-- Open holds whose time came before a moment, the longest over first.
+SELECT id
+FROM gesell.hold
+WHERE commons_id = $1 AND until_ms <= $2 AND ended IS NULL
+ORDER BY until_ms
 LIMIT $3;

@@ -24,13 +24,18 @@ ORDER BY seq;
 SELECT code, name, unit, scale FROM gesell.kind WHERE commons_id = $1 ORDER BY seq;
 
 -- name: load_given
--- The gifts and the vouches that a batch speaks of, asked for before the members and accounts that they lead to.
+-- The gifts, holds and vouches that a batch speaks of, asked for before the members and accounts that they lead to.
 SELECT
     ARRAY(
         SELECT ROW(id, seq, giver, receiver, kind, quantity, state)
         FROM gesell.gift
         WHERE commons_id = $1 AND id = ANY($2::uuid[])
     ) AS gifts,
+    ARRAY(
+        SELECT ROW(id, seq, payer, payee, amount, until_ms, ended IS NULL)
+        FROM gesell.hold
+        WHERE commons_id = $1 AND id = ANY($6::uuid[])
+    ) AS holds,
     ARRAY(
         SELECT ROW(v.voucher, v.vouchee, v.amount)
         FROM gesell.vouch v
@@ -59,7 +64,7 @@ WHERE a.commons_id = $1;
 -- All that a batch needs, in one round trip: members, accounts, who holds a handle, keys, used ids, shares.
 SELECT
     ARRAY(
-        SELECT ROW(peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees)
+        SELECT ROW(peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees, awaits)
         FROM gesell.member
         WHERE commons_id = $1 AND peer = ANY($2::bytea[])
     ) AS members,
@@ -128,12 +133,13 @@ WHERE a.commons_id = $1 AND a.number = u.number;
 -- name: store_member
 -- A member's new standing.
 INSERT INTO gesell.member
-    (commons_id, peer, joined_ms, handle_held, barred, status, handle, spans, trusted, lent, vouchers, vouchees)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    (commons_id, peer, joined_ms, handle_held, barred, status, handle, spans, trusted, lent, vouchers, vouchees, awaits)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (commons_id, peer) DO UPDATE
 SET joined_ms = excluded.joined_ms, handle_held = excluded.handle_held, barred = excluded.barred,
     status = excluded.status, handle = excluded.handle, spans = excluded.spans, trusted = excluded.trusted,
-    lent = excluded.lent, vouchers = excluded.vouchers, vouchees = excluded.vouchees;
+    lent = excluded.lent, vouchers = excluded.vouchers, vouchees = excluded.vouchees,
+    awaits = excluded.awaits;
 
 -- name: store_key
 -- A key that comes into use, or is revoked.
@@ -178,3 +184,9 @@ ON CONFLICT (commons_id, voucher, vouchee) DO UPDATE SET amount = excluded.amoun
 -- name: end_vouch
 -- A vouch that has ended.
 DELETE FROM gesell.vouch WHERE commons_id = $1 AND voucher = $2 AND vouchee = $3;
+
+-- name: store_hold
+-- Money that is set aside, or let go.
+INSERT INTO gesell.hold (commons_id, seq, ended, amount, until_ms, id, payer, payee)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (commons_id, id) DO UPDATE SET ended = excluded.ended;
