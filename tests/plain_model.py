@@ -12,8 +12,8 @@ signatures are verified. It is longer than 600 lines because it must be one file
  3. Checks stand in the order of §3: commons, known id, time, authority, standing, object, other peers,
     limits, funds.
 
-The statement types modelled are those of `MODELLED`. Vouches, holds and streams find their places marked:
-`credit_limit` (vouches), `PlainAccount.escrowed` and `_plan_leave` (holds, streams).
+The statement types modelled are those of `MODELLED`. Streams find their places marked: `_plan_leave` and
+`_plan_writeoff`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -33,11 +34,17 @@ HIGHEST_BALANCE = 10**18
 HIGHEST_AHEAD_MS = 120_000
 HIGHEST_KEYS = 8
 HIGHEST_WAITING_POLICIES = 16
+HIGHEST_KINDS = 256
+DAY_MS = 24 * 3600 * 1000
+LONGEST_HOLD_MS = 30 * DAY_MS
+HIGHEST_VOUCHES = 256
 
-LEDGER_TYPES = frozenset({"sweep", "payout"})
-STEWARD_TYPES = frozenset({"admit", "suspend", "policy", "stewards", "issue", "grant", "share"})
+LEDGER_TYPES = frozenset({"sweep", "payout", "lapse"})
+STEWARD_TYPES = frozenset({"admit", "suspend", "policy", "stewards", "issue", "grant", "share", "kind", "writeoff"})
 MEMBER_TYPES = frozenset({"join", "leave", "keys", "retire", "pay", "erase"})
-MODELLED = LEDGER_TYPES | STEWARD_TYPES | MEMBER_TYPES | {"found"}
+GIVING_TYPES = frozenset({"gift", "thank", "decline", "withdraw", "vouch"})
+HOLDING_TYPES = frozenset({"hold", "capture", "void"})
+MODELLED = LEDGER_TYPES | STEWARD_TYPES | MEMBER_TYPES | GIVING_TYPES | HOLDING_TYPES | {"found"}
 
 SUSPENDED_MAY = frozenset(
     {"keys", "leave", "erase", "thank", "decline", "withdraw", "capture", "void", "settle", "close"}
@@ -83,7 +90,7 @@ class PlainAccount:
 
     posted: int = 0
     due: int = 0
-    escrowed: int = 0  # e of §4.2; stays 0 until holds and streams are modelled
+    escrowed: int = 0  # e of §4.2: what it has in open holds, as their payer
     inflows: dict[int, int] = field(default_factory=dict)  # tick -> what came in during it
 
     @property
@@ -273,6 +280,24 @@ class _Share:
     paid_through: bytes = b""  # parts are paid in ascending order of peer, over all payouts of the share
 
 
+@dataclass
+class _Gift:
+    giver: bytes
+    receiver: Holder  # a peer, or 'pool'
+    kind: str
+    quantity: int
+    state: str = "offered"  # then 'received', 'declined' or 'withdrawn'
+
+
+@dataclass
+class _Hold:
+    payer: bytes
+    payee: bytes
+    amount: int
+    until: int
+    open: bool = True
+
+
 def _nothing_more(seq: int) -> None:
     """Stand for an effect of a statement that moves money only."""
 
@@ -284,7 +309,10 @@ class _Plan:
     own: list[Posting] = field(default_factory=list)
     payer: Holder | None = None
     needed: int = 0
-    melts: list[bytes] | None = None  # the accounts to melt where they are not those of `own` (sweep)
+    asked: int = 0  # what a refusal names as needed, where a balancing payment moves less than it asks for
+    melts: list[bytes] | None = (
+        None  # the accounts to melt where they are not those of `own` (sweep, the end of a hold)
+    )
     effect: Callable[[int], None] = _nothing_more  # called with the entry's seq
 
 
@@ -309,6 +337,11 @@ class PlainCommons:
         #: Who signed each accepted statement, by its id.
         self.signed: dict[bytes, set[bytes]] = {}
         self.shares: dict[bytes, _Share] = {}
+        self.kinds: dict[str, tuple[str, str, int]] = {"hour": ("hour", "h", 2)}  # code -> (name, unit, scale)
+        self.holds: dict[bytes, _Hold] = {}
+        self.gifts: dict[bytes, _Gift] = {}
+        self.given: dict[tuple[Holder, str], int] = {}  # gift accounts: (holder, kind) -> received less given
+        self.vouches: dict[tuple[bytes, bytes], int] = {}  # (who vouches, for whom) -> grains, more than 0
         self.lines: list[tuple[int, int, Posting]] = []  # every posting ever made: (seq, at, posting)
         self.seq = 0
         self.last_at = at
@@ -328,8 +361,10 @@ class PlainCommons:
         """Give the policy in force at a tick (§5.1)."""
         return max((p for p in self.policies if p[0] <= tick), key=lambda p: (p[0], p[1]))[2]
 
-    def posted(self, holder: Holder) -> int:
-        """Give the sum of the postings of a peer or a reserved holder."""
+    def posted(self, holder: Holder, asset: str | None = None) -> int:
+        """Give the sum of the postings of a peer or a reserved holder, in money or in a gift kind."""
+        if asset is not None and asset != self.code:
+            return self.given.get((holder, asset), 0)
         if isinstance(holder, str):
             return self.reserved[holder]
         return self.accounts[holder].posted if holder in self.accounts else 0
@@ -357,15 +392,17 @@ class PlainCommons:
         return self.members[peer].handle if peer in self.members else None
 
     def credit_limit(self, peer: bytes, tick: int) -> int:
-        """Give how far below zero a member may go; vouches, once modelled, are added and subtracted here."""
+        """Give how far below zero a member may go: what the policy says, and room that is lent and borrowed."""
         limit: int = self.policy(tick)["credit_limit"]
-        return limit
+        trusted = sum(grains for (_, whom), grains in self.vouches.items() if whom == peer)
+        lent = sum(grains for (by, _), grains in self.vouches.items() if by == peer)
+        return limit + trusted - lent
 
-    def history(self, holder: Holder) -> list[tuple[int, int, str, int, int]]:
-        """Give (seq, at, reason, amount, running posted balance) for each posting of a holder."""
+    def history(self, holder: Holder, asset: str | None = None) -> list[tuple[int, int, str, int, int]]:
+        """Give (seq, at, reason, amount, running posted balance) for each posting of a holder in one asset."""
         running, rows = 0, []
-        for seq, at, (reason, whose, _, amount) in self.lines:
-            if whose == holder:
+        for seq, at, (reason, whose, what, amount) in self.lines:
+            if whose == holder and what == (asset or self.code):
                 running += amount
                 rows.append((seq, at, reason, amount, running))
         return rows
@@ -443,8 +480,11 @@ class PlainCommons:
             if status in ("active", "pending", "suspended"):
                 raise _No("already-member")
             return
-        if kind == "erase" and by in self.stewards:
-            return
+        if kind in ("erase", "thank", "decline") and by in self.stewards:
+            return  # for a gift to a steward itself, `_plan_answer` asks
+        self._check_speaks(kind, status)
+
+    def _check_speaks(self, kind: str, status: str | None) -> None:
         if status is None or status == "left":
             raise _No("unknown-member")
         if status == "suspended" and kind not in SUSPENDED_MAY:
@@ -470,6 +510,17 @@ class PlainCommons:
             "share": lambda: self._plan_share(body, at),
             "sweep": lambda: self._plan_sweep(body),
             "payout": lambda: self._plan_payout(body),
+            "hold": lambda: self._plan_hold(body, at),
+            "capture": lambda: self._plan_capture(body, at),
+            "void": lambda: self._plan_void(body, at),
+            "lapse": lambda: self._plan_lapse(body, at),
+            "kind": lambda: self._plan_kind(body),
+            "gift": lambda: self._plan_gift(body),
+            "thank": lambda: self._plan_answer(body, signers),
+            "decline": lambda: self._plan_answer(body, signers),
+            "withdraw": lambda: self._plan_withdraw(body),
+            "vouch": lambda: self._plan_vouch(body, at),
+            "writeoff": lambda: self._plan_writeoff(body, at),
         }
         return plans[body["type"]]()
 
@@ -524,11 +575,15 @@ class PlainCommons:
     def _plan_leave(self, body: Body, at: int) -> _Plan:
         by = body["by"]
         rest = self.balance(by, at)
-        if rest < 0:  # open holds, streams and needed vouches, once modelled, refuse here too
-            raise _No("wrong-state")
+        if rest < 0 or any(hold.open and by in (hold.payer, hold.payee) for hold in self.holds.values()):
+            raise _No("wrong-state")  # open streams, once modelled, refuse here too
+        for (voucher, whom), grains in self.vouches.items():
+            if voucher == by and self._room(whom, at) < grains:
+                raise _No("vouch-in-use")
 
         def effect(seq: int) -> None:
             self.members[by].status = "left"
+            self.vouches = {pair: grains for pair, grains in self.vouches.items() if by not in pair}
 
         own = [["leave", by, self.code, -rest], ["leave", "pool", self.code, rest]]
         return _Plan(own, effect=effect)
@@ -623,16 +678,17 @@ class PlainCommons:
         by = body["by"]
         amount = self._what_moves(body, body["amount"], at)
         own = [["retire", by, self.code, -amount], ["retire", "issuer", self.code, amount]]
-        return _Plan(own, payer=by, needed=amount)
+        return _Plan(own, payer=by, needed=amount, asked=body["amount"])
 
     def _plan_pay(self, body: Body, at: int) -> _Plan:
         by, legs = body["by"], body["legs"]
+        asked = sum(amount for _, amount in legs)
         self._check_receivers([to for to, _ in legs])
         if "balancing" in body:
             legs = [[legs[0][0], self._what_moves(body, legs[0][1], at)]]
         total = sum(amount for _, amount in legs)
         own = [["pay", by, self.code, -total]] + [["pay", to, self.code, amount] for to, amount in legs]
-        return _Plan(own, payer=by, needed=total)
+        return _Plan(own, payer=by, needed=total, asked=asked)
 
     def _plan_grant(self, body: Body) -> _Plan:
         legs = body["legs"]
@@ -672,6 +728,197 @@ class PlainCommons:
             credit = self.credit_limit(body["by"], self.tick(at))
             raise _No("insufficient-funds", available=there + credit, needed=amount)
         return min(amount, there)
+
+    # Money set aside, §3.2 and §4.2
+
+    def _plan_hold(self, body: Body, at: int) -> _Plan:
+        by, to, amount = body["by"], body["to"], body["amount"]
+        self._check_receivers([to])
+        if body["until"] <= at or body["until"] > at + LONGEST_HOLD_MS:
+            raise _No("limit-exceeded", limit=LONGEST_HOLD_MS)
+
+        def effect(seq: int) -> None:
+            self.accounts[by].escrowed += amount
+            self.holds[body["id"]] = _Hold(by, to, amount, body["until"])
+
+        own = [["hold", by, self.code, -amount], ["hold", "escrow", self.code, amount]]
+        return _Plan(own, payer=by, needed=amount, effect=effect)
+
+    def _plan_capture(self, body: Body, at: int) -> _Plan:
+        hold = self._hold_spoken_of(body["hold"])
+        if hold.payee != body["by"]:
+            raise _No("not-authorised")
+        if not hold.open:
+            raise _No("wrong-state")
+        if body["amount"] > hold.amount:
+            raise _No("limit-exceeded", limit=hold.amount)
+        there = self._room(hold.payer, at) + self.accounts[hold.payer].escrowed
+        gets = max(0, min(body["amount"], there))
+        own: list[Posting] = [
+            ["capture", "escrow", self.code, -hold.amount],
+            ["capture", hold.payee, self.code, gets],
+            ["void", hold.payer, self.code, hold.amount - gets],
+        ]
+        return self._end_hold(hold, own, melts=[hold.payer] + ([hold.payee] if gets > 0 else []))
+
+    def _plan_void(self, body: Body, at: int) -> _Plan:
+        hold = self._hold_spoken_of(body["hold"])
+        if body["by"] != hold.payee and body["by"] != hold.payer:
+            raise _No("not-authorised")
+        if not hold.open or (body["by"] == hold.payer and at < hold.until):
+            raise _No("wrong-state")
+        return self._give_back(hold)
+
+    def _plan_lapse(self, body: Body, at: int) -> _Plan:
+        hold = self._hold_spoken_of(body["of"])
+        if not hold.open or at < hold.until + DAY_MS:
+            raise _No("wrong-state")
+        return self._give_back(hold)
+
+    def _hold_spoken_of(self, name: bytes) -> _Hold:
+        if name not in self.holds:
+            raise _No("not-found")
+        return self.holds[name]
+
+    def _give_back(self, hold: _Hold) -> _Plan:
+        own = [["void", "escrow", self.code, -hold.amount], ["void", hold.payer, self.code, hold.amount]]
+        return self._end_hold(hold, own, melts=[hold.payer])
+
+    def _end_hold(self, hold: _Hold, own: list[Posting], melts: list[bytes]) -> _Plan:
+        def effect(seq: int) -> None:
+            self.accounts[hold.payer].escrowed -= hold.amount
+            hold.open = False
+
+        return _Plan(own, melts=melts, effect=effect)
+
+    # Gifts, §3.3
+
+    def _plan_kind(self, body: Body) -> _Plan:
+        if body["code"] in self.kinds:
+            raise _No("wrong-state")
+        if len(self.kinds) >= HIGHEST_KINDS:
+            raise _No("limit-exceeded", limit=HIGHEST_KINDS)
+
+        def effect(seq: int) -> None:
+            self.kinds[body["code"]] = (body["name"], body["unit"], body["scale"])
+
+        return _Plan(effect=effect)
+
+    def _plan_gift(self, body: Body) -> _Plan:
+        by, to = body["by"], body["to"]
+        if body["kind"] not in self.kinds:
+            raise _No("not-found")
+        for name in body.get("after", ()):
+            moved_by = self._gift_spoken_of(name)
+            if moved_by.receiver != by:
+                raise _No("not-authorised")
+            if moved_by.state != "received":
+                raise _No("wrong-state")
+        if to != "pool":
+            self._check_receivers([to])
+
+        def effect(seq: int) -> None:
+            self.gifts[body["id"]] = _Gift(by, to, body["kind"], body["quantity"])
+
+        return _Plan(effect=effect)
+
+    def _plan_answer(self, body: Body, signers: set[bytes]) -> _Plan:
+        """Plan `thank` and `decline`: the receiver's word, or the stewards' for the whole commons."""
+        by, gift = body["by"], self._gift_spoken_of(body["gift"])
+        for_stewards = gift.receiver == "pool" and self._is_for_the_stewards(by, signers)
+        if gift.receiver != by and not for_stewards:
+            raise _No("not-authorised")
+        if gift.receiver == by:
+            self._check_speaks(body["type"], self.status(by))
+        if body["type"] == "decline":
+            return self._settle(gift, "declined")
+        plan = self._settle(gift, "received")
+        plan.own = [
+            ["gift", gift.giver, gift.kind, -gift.quantity],
+            ["gift", gift.receiver, gift.kind, gift.quantity],
+        ]
+        return plan
+
+    def _plan_withdraw(self, body: Body) -> _Plan:
+        gift = self._gift_spoken_of(body["gift"])
+        if gift.giver != body["by"]:
+            raise _No("not-authorised")
+        return self._settle(gift, "withdrawn")
+
+    def _gift_spoken_of(self, name: bytes) -> _Gift:
+        if name not in self.gifts:
+            raise _No("not-found")
+        return self.gifts[name]
+
+    def _settle(self, gift: _Gift, state: str) -> _Plan:
+        if gift.state != "offered":
+            raise _No("wrong-state")
+
+        def effect(seq: int) -> None:
+            gift.state = state
+
+        return _Plan(effect=effect)
+
+    # Trust, §3.4
+
+    def _plan_vouch(self, body: Body, at: int) -> _Plan:
+        by, whom, limit = body["by"], body["for"], body["limit"]
+        tick, pair = self.tick(at), (by, whom)
+        before = self.vouches.get(pair, 0)
+        if limit == before == 0:
+            raise _No("wrong-state")
+        self._check_receivers([whom])
+        if limit != 0 and limit < self.policy(tick)["vouch_min"]:
+            raise _No("limit-exceeded", limit=self.policy(tick)["vouch_min"])
+        given = sum(one == by for one, _ in self.vouches)
+        received = sum(other == whom for _, other in self.vouches)
+        if before == 0 and max(given, received) >= HIGHEST_VOUCHES:
+            raise _No("limit-exceeded", limit=HIGHEST_VOUCHES)
+        if limit > before:
+            credit = self.credit_limit(by, tick)
+            if credit - (limit - before) < 0:
+                raise _No("limit-exceeded", limit=max(0, before + credit))
+            if self._room(by, at) < limit - before:
+                raise _No("insufficient-funds", available=self._room(by, at), needed=limit - before)
+        if limit < before and self._room(whom, at) < before - limit:
+            raise _No("vouch-in-use")
+
+        def effect(seq: int) -> None:
+            self._set_vouch(pair, limit)
+
+        return _Plan(effect=effect)
+
+    def _room(self, peer: bytes, at: int) -> int:
+        """Give how far a member is from its credit limit, after melt."""
+        return self.balance(peer, at) + self.credit_limit(peer, self.tick(at))
+
+    def _set_vouch(self, pair: tuple[bytes, bytes], grains: int) -> None:
+        if grains > 0:
+            self.vouches[pair] = grains
+        else:
+            self.vouches.pop(pair, None)
+
+    def _plan_writeoff(self, body: Body, at: int) -> _Plan:
+        peer = body["peer"]
+        self._check_receivers([peer])
+        debt = -self.balance(peer, at)
+        if debt <= 0 or any(hold.open and hold.payer == peer for hold in self.holds.values()):
+            raise _No("wrong-state")  # open streams, once modelled, refuse here too
+        parts = shares_of_loss(debt, {by: grains for (by, whom), grains in self.vouches.items() if whom == peer})
+        own: list[Posting] = [["writeoff", peer, self.code, debt]]
+        own += [["writeoff", by, self.code, -part] for by, part in sorted(parts.items()) if part > 0]
+        pool = self.reserved["pool"] + sum(p[3] for p in self._melt_postings(_Plan(own), at) if p[1] == "pool")
+        rest = debt - sum(parts.values())
+        own.append(["writeoff", "pool", self.code, -min(rest, pool)])
+        own.append(["writeoff", "issuer", self.code, -max(0, rest - pool)])
+
+        def effect(seq: int) -> None:
+            for by, part in parts.items():
+                self._set_vouch((by, peer), self.vouches[by, peer] - part)
+            if self.members[peer].status == "active":
+                self.members[peer].status, self.members[peer].was_suspended = "suspended", True
+
+        return _Plan(own, effect=effect)
 
     # The ledger's own, §3.6
 
@@ -715,7 +962,7 @@ class PlainCommons:
     def _melt_postings(self, plan: _Plan, at: int) -> list[Posting]:
         touched = plan.melts
         if touched is None:
-            moved = [holder for _, holder, _, amount in plan.own if amount != 0]
+            moved = [holder for _, holder, asset, amount in plan.own if amount != 0 and asset == self.code]
             touched = list(dict.fromkeys(h for h in moved if isinstance(h, bytes)))
         postings: list[Posting] = []
         for peer in touched:
@@ -726,9 +973,9 @@ class PlainCommons:
         return postings
 
     def _check_limits(self, postings: list[Posting]) -> None:
-        after: dict[Holder, int] = {}
-        for _, holder, _, amount in postings:
-            after[holder] = after.get(holder, self.posted(holder)) + amount
+        after: dict[tuple[Holder, str], int] = {}
+        for _, holder, asset, amount in postings:
+            after[holder, asset] = after.get((holder, asset), self.posted(holder, asset)) + amount
         if any(abs(balance) > HIGHEST_BALANCE for balance in after.values()):
             raise _No("limit-exceeded", limit=HIGHEST_BALANCE)
 
@@ -741,11 +988,12 @@ class PlainCommons:
         else:
             available = self.balance(plan.payer, at) + self.credit_limit(plan.payer, self.tick(at))
         if available < plan.needed:
-            raise _No("insufficient-funds", available=available, needed=plan.needed)
+            raise _No("insufficient-funds", available=available, needed=plan.asked or plan.needed)
 
     def _accept(self, body: Body, body_bytes: bytes, at: int, plan: _Plan, postings: list[Posting]) -> Accepted:
-        if sum(p[3] for p in postings) != 0:
-            raise AssertionError("an entry's postings must sum to zero")
+        for asset in {p[2] for p in postings}:
+            if sum(p[3] for p in postings if p[2] == asset) != 0:
+                raise AssertionError("an entry's postings must sum to zero in each asset")
         self._end_ticks_before(self.tick(at))
         self.seq, self.last_at = self.seq + 1, at
         for posting in postings:
@@ -765,8 +1013,11 @@ class PlainCommons:
             self.ended_tick = k
 
     def _book(self, posting: Posting, at: int) -> None:
-        reason, holder, _, amount = posting
+        reason, holder, asset, amount = posting
         self.lines.append((self.seq, at, posting))
+        if asset != self.code:
+            self.given[holder, asset] = self.given.get((holder, asset), 0) + amount
+            return
         if isinstance(holder, str):
             self.reserved[holder] += amount
             return
@@ -787,6 +1038,17 @@ def check_time(body: Body, clock_ms: int) -> None:
         raise _No("too-early")
     if clock_ms > body["expires"]:
         raise _No("expired")
+
+
+def shares_of_loss(debt: int, vouches: dict[bytes, int]) -> dict[bytes, int]:
+    """Give what each who vouched pays of a debt: in proportion, by largest remainder, at most its vouch (§3.4)."""
+    total = sum(vouches.values())
+    quotas = {by: Fraction(min(debt, total) * grains, total) for by, grains in vouches.items()}
+    parts = {by: quota.numerator // quota.denominator for by, quota in quotas.items()}
+    over = min(debt, total) - sum(parts.values())
+    for by in sorted(vouches, key=lambda by: (parts[by] - quotas[by], by))[:over]:
+        parts[by] += 1
+    return parts
 
 
 def mints_for_anybody(policies: list[tuple[int, int, Body]]) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,6 +42,7 @@ SPARE = [signer_of(f"spare {n}") for n in range(4)]
 STRANGER = signer_of("stranger")
 #: The first two are members most of the time, the last two never join: stewards need not be members.
 STEWARDS = [PEERS[0], PEERS[1], signer_of("steward 2"), signer_of("steward 3")]
+KINDS = ["bread", "song"]
 HANDLES = ["anna", "ben", "carl", "dora", "emil", "finn", "gita"]
 SIGNER_OF_KEY = {signer.public_key: signer for signer in [*PEERS, *SPARE, *STEWARDS, STRANGER]}
 PLACE = {peer.public_key: place for place, peer in enumerate(PEERS)}
@@ -58,7 +60,7 @@ parts = st.sampled_from([1, 3, 10, 40, 100, 101, 300])
 signings = st.sampled_from(["right"] * 9 + ["stranger", "short", "more"])
 stretches_ms = st.sampled_from([HOUR_MS // 4, HOUR_MS, 3 * HOUR_MS, 9 * HOUR_MS])
 #: Credit in an open commons is malformed by its form alone, which the model leaves to who parses.
-admissions = st.sampled_from([("open", 0), ("open", 0), ("steward", 0), ("steward", 700)])
+admissions = st.sampled_from([("open", 0), ("steward", 0), ("steward", 700), ("steward", 700), ("steward", 5_000)])
 policies = st.fixed_dictionaries(
     {
         "rest_ticks": st.sampled_from([0, 0, 1, 4]),
@@ -97,11 +99,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def books(self) -> PlainCommons:
         return self.model.commons[self.name]
 
-    def write(self, kind: str, by: bytes, signers: Sequence[Signer], **fields: Any) -> Envelope:
+    def write(self, kind: str, by: bytes, signers: Sequence[Signer], /, **fields: Any) -> Envelope:
         now = self.line.time()
         return write_envelope(kind, by, signers, now_ms=now, expires=now + EXPIRES_MS, commons=self.name, **fields)
 
-    def say(self, kind: str, by: bytes, signers: Sequence[Signer], **fields: Any) -> Any:
+    def say(self, kind: str, by: bytes, signers: Sequence[Signer], /, **fields: Any) -> Any:
         return self.submit([self.write(kind, by, signers, **fields)])[0]
 
     def submit(self, envelopes: Sequence[Envelope]) -> list[Any]:
@@ -372,6 +374,91 @@ class LedgerMachine(RuleBasedStateMachine):
                 return
         raise AssertionError("the share is not paid out")
 
+    # ── Holds ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(who=peers, to=peers, part=parts, ahead_ms=st.sampled_from([HOUR_MS, 8 * HOUR_MS, 31 * 24 * HOUR_MS]))
+    def hold(self, who: int, to: int, part: int, ahead_ms: int) -> None:
+        payer, payee = PEERS[who], PEERS[to if to != who else to - 1].public_key
+        until = self.line.time() + ahead_ms
+        amount = self.amount(payer.public_key, part)
+        keys = self.keys_of(payer.public_key, "right")
+        held = self.say("hold", payer.public_key, keys, to=payee, amount=amount, until=until)
+        if held["status"] == "accepted" and part == 40:
+            fields = {"hold": held["receipt"]["id"], "amount": amount // 2}
+            self.say("capture", payee, self.keys_of(payee, "right"), **fields)
+
+    @rule(which=st.integers(0, 50), by=st.sampled_from(["payer", "payee", "payee", 0]), part=parts, void=st.booleans())
+    def end_a_hold(self, which: int, by: str | int, part: int, void: bool) -> None:
+        """By whom it concerns or by another; more than is held, or nothing of it; what is over, too."""
+        if not self.books.holds:
+            return
+        name, hold = list(self.books.holds.items())[-1 - which % len(self.books.holds)]
+        peer = PEERS[by].public_key if isinstance(by, int) else {"payer": hold.payer, "payee": hold.payee}[by]
+        fields = {} if void else {"amount": hold.amount * part // 100}
+        self.say("void" if void else "capture", peer, self.keys_of(peer, "right"), hold=name, **fields)
+
+    # ── Gifts and trust ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(code=st.sampled_from(KINDS), signing=signings)
+    def make_kind(self, code: str, signing: str) -> None:
+        steward, keys = self.stewards_sign(signing)
+        self.say("kind", steward, keys, code=code, name=code.title(), unit="1", scale=1)
+
+    @rule(
+        who=peers,
+        to=st.one_of(peers, st.just("pool")),
+        kind=st.sampled_from([*KINDS, "hour", "hour"]),
+        quantity=st.sampled_from([1, 150, 10**15]),
+        after=st.lists(st.integers(0, 500), max_size=2, unique=True),
+        signing=signings,
+    )
+    def give(self, who: int, to: int | str, kind: str, quantity: int, after: list[int], signing: str) -> None:
+        giver = PEERS[who].public_key
+        receiver = to if isinstance(to, str) else PEERS[to if to != who else to - 1].public_key
+        offered = list(self.books.gifts)
+        moved_by = list(dict.fromkeys(offered[place % len(offered)] for place in after)) if offered else []
+        fields = {"after": moved_by} if moved_by else {}
+        keys = self.keys_of(giver, signing)
+        given = self.say("gift", giver, keys, to=receiver, kind=kind, quantity=quantity, **fields)
+        if given["status"] == "accepted" and isinstance(receiver, bytes) and quantity == 150:
+            self.say("thank", receiver, self.keys_of(receiver, "right"), gift=given["receipt"]["id"])
+
+    @rule(which=st.integers(0, 20), kind=st.sampled_from(["thank"] * 4 + ["decline", "withdraw"]), other=st.booleans())
+    def answer_a_gift(self, which: int, kind: str, other: bool) -> None:
+        """By who may, the stewards for one to the pool, or by the other side."""
+        if not self.books.gifts:
+            return
+        name, gift = list(self.books.gifts.items())[-1 - which % len(self.books.gifts)]
+        speaker = gift.giver if (kind == "withdraw") != other else gift.receiver
+        if isinstance(speaker, str):
+            steward, keys = self.stewards_sign("right")
+            self.say(kind, steward, keys, gift=name)
+        else:
+            self.say(kind, speaker, self.keys_of(speaker, "right"), gift=name)
+
+    @rule(by=peers, whom=peers, limit=st.sampled_from([0, 1, 50, 300, 300, 701]), signing=signings)
+    def vouch(self, by: int, whom: int, limit: int, signing: str) -> None:
+        voucher = PEERS[by].public_key
+        vouchee = PEERS[whom if whom != by else whom - 1].public_key
+        self.say("vouch", voucher, self.keys_of(voucher, signing), **{"for": vouchee}, limit=limit)
+
+    @rule(by=peers, whom=peers, to=peers, lost=st.booleans())
+    def stand_up_for(self, by: int, whom: int, to: int, lost: bool) -> None:
+        """A vouch that is spent: who gave it can't take it back; and one that is lost."""
+        voucher, vouchee = PEERS[by].public_key, PEERS[whom if whom != by else whom - 1].public_key
+        keys = self.keys_of(voucher, "right")
+        self.say("vouch", voucher, keys, **{"for": vouchee}, limit=200)
+        self.submit([self.write_pay(whom if whom != by else whom - 1, [to], 100, "right")])
+        self.say("vouch", voucher, keys, **{"for": vouchee}, limit=0)
+        if lost:
+            steward, signers = self.stewards_sign("right")
+            self.say("writeoff", steward, signers, peer=vouchee)
+
+    @rule(whom=peers, signing=signings)
+    def write_off(self, whom: int, signing: str) -> None:
+        steward, keys = self.stewards_sign(signing)
+        self.say("writeoff", steward, keys, peer=PEERS[whom].public_key)
+
     # ── Once, and in time ────────────────────────────────────────────────────────────────────────────────────────
 
     @rule(which=st.integers(0, 500), count=st.integers(1, 3))
@@ -479,12 +566,23 @@ class LedgerMachine(RuleBasedStateMachine):
             "asset_code": "WRG",
             "asset_scale": 2,
             "balance": str(balance),
-            "available": str(max(0, balance + self.books.credit_limit(peer, tick))),
-            "escrow": "0",
+            "available": str(max(0, balance + self.credit_limit(books, peer, tick))),
+            "escrow": str(sum(hold.amount for hold in books.holds.values() if hold.open and hold.payer == peer)),
             "posted": str(books.posted(peer)),
             "next_melt": str(balance - books.balance(peer, (tick + 1) * books.tick_ms)),
         }
         assert answer["tick"] == tick
+        assert {(one["asset_code"], int(one["received"]) - int(one["given"])) for one in answer["gifts"]} == {
+            (kind, count) for (holder, kind), count in books.given.items() if holder == peer
+        }
+
+    def credit_limit(self, books: PlainCommons, peer: bytes, tick: int) -> int:
+        """By the vouches of `books`, and the policies known now."""
+        policies, books.policies = books.policies, self.books.policies
+        try:
+            return books.credit_limit(peer, tick)
+        finally:
+            books.policies = policies
 
     # ── At the end ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -504,11 +602,33 @@ class LedgerMachine(RuleBasedStateMachine):
         assert [[seq, at, *_plain([posting])] for seq, at, posting in said] == seen
         assert all(sum(int(posting[3]) for posting in entry["postings"]) == 0 for entry in entries)
         assert sum(self.books.reserved.values()) + sum(a.posted for a in self.books.accounts.values()) == 0
+        counts: Counter[str] = Counter()
+        for (_, kind), count in self.books.given.items():
+            counts[kind] += count
+        assert not any(counts.values())
         for envelope in self.said:
             self.compare_receipt(envelope)
         for peer in PEERS:
             self.compare_member(peer.public_key)
         self.compare_head()
+        self.compare_gifts()
+
+    def compare_gifts(self) -> None:
+        """Every gift, what became of it, and the thread in both directions."""
+        listed = self.line.items(f"{self.path}/gifts?limit=7")
+        assert [gift["seq"] for gift in listed] == sorted((gift["seq"] for gift in listed), reverse=True)
+        seen = {
+            gift["id"]: (gift["from"], gift["to"], gift["kind"], gift["quantity"], gift["state"]) for gift in listed
+        }
+        assert seen == {
+            id_text(name): (did_of(g.giver), _holder(g.receiver), g.kind, str(g.quantity), g.state)
+            for name, g in self.books.gifts.items()
+        }
+        moved = {(before, gift["id"]) for gift in listed for before in gift.get("after", ())}
+        for gift in listed[:10]:
+            found = self.line.get(f"{self.path}/gifts/{gift['id']}")
+            assert {one["id"] for one in found.pop("moved")} == {one for before, one in moved if before == gift["id"]}
+            assert found == gift
 
     def compare_receipt(self, envelope: Envelope) -> None:
         name = fields_of(envelope)["id"]
@@ -524,6 +644,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert (member["status"], member["handle"]) == (self.books.status(peer), self.books.handle(peer))
         assert {peer_of(key) for key in member["keys"]} == self.books.live_keys(peer)
+        limit = self.books.credit_limit(peer, self.books.tick(self.line.time()))
+        assert member["credit_limit"] == str(limit)
         lines = self.line.items(f"{self.path}/members/{did_of(peer)}/postings?limit=50")
         self.catch_up(self.line.get(self.path)["seq"])
         seen = [(e["seq"], e["at"], e["reason"], int(e["amount"]), int(e["balance"])) for e in lines]
@@ -547,12 +669,13 @@ def _fields_of(problem: Any) -> list[Any]:
     return [problem["code"], *(problem.get(name) for name in ("available", "needed", "limit"))]
 
 
+def _holder(holder: bytes | str) -> str:
+    return holder if isinstance(holder, str) else did_of(holder)
+
+
 def _plain(postings: Sequence[Any]) -> list[list[str]]:
     """Postings as JSON has them."""
-    return [
-        [reason, holder if isinstance(holder, str) else did_of(holder), asset, str(amount)]
-        for reason, holder, asset, amount in postings
-    ]
+    return [[reason, _holder(holder), asset, str(amount)] for reason, holder, asset, amount in postings]
 
 
 def test_service_and_plain_model_agree_whatever_is_said(demo: Service) -> None:
