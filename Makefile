@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test check unit format vectors lock clean bench
+.PHONY: demo test trace check unit format vectors lock clean bench
 
 demo: .venv/ready
 	$(BIN)/gesell demo
 
+# In the order of tests/conftest.py, the longest files first, and not those of the most tests.
 test: .venv/ready
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
+
+# The whole real trace, of which `make test` replays those who pay.
+trace: .venv/ready
+	WHOLE_TRACE=1 $(PYTEST) tests/e2e/test_replay.py
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -1,8 +1,8 @@
 """How the service's logs look: lines of key=value, or of JSON, on stderr.
 
 Owns their form, that no row of the database gets into them, and that nobody's work fails because a line can't be
-written. What is worth a line, those say who write it; none of
-them writes a memo, a salt, a token, a passphrase, a seed or a DSN.
+written. What is worth a line, those say who write it; none of them writes a memo, a salt, a token, a passphrase, a seed
+or a DSN.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from gesell import BadLink, Client, GesellError, HistoryLine, PaymentRequest, Pe
 from gesell.errors import refused
 from gesell.transport import PASSING
 from gesell_protocol.names import id_text, uuid7
+from tests.e2e.wallet import Wallet
 from tests.qr_reader import png_squares, read_text, svg_squares, terminal_squares
 from tests.running import Service
 
@@ -44,9 +45,8 @@ class Town:
 
     async def run(self, who: str, *words: str) -> tuple[int, str, str]:
         """Run `gesell` for somebody, with no terminal; returns exit status, stdout, stderr."""
-        process = await self.start(who, *words)
-        out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
+        wallet = Wallet(self.folder, self.url, self.commons)
+        return await wallet.of(f"{who}.key", COLUMNS="120")(*words)
 
     async def start(self, who: str, *words: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -130,6 +131,22 @@ def processes_in(cluster: Path) -> list[int]:
             if (entry / "cwd").samefile(cluster):
                 found.append(int(entry.name))
     return found
+
+
+def programs_below(service: subprocess.Popen[str]) -> list[int]:
+    """Every process that a service has started, and that those have."""
+    found: list[int] = [service.pid]
+    for pid in found:
+        for task in Path(f"/proc/{pid}/task").glob("*"):
+            found += [int(child) for child in (task / "children").read_text().split()]
+    return found[1:]
+
+
+def send(pids: Sequence[int], order: signal.Signals) -> None:
+    """Signal processes, of which some may have ended."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, order)
 
 
 def names_in(folder: Path, pattern: str) -> list[str]:
@@ -262,6 +279,40 @@ async def test_service_killed_while_it_makes_the_cluster_can_be_started_again(em
     async with PrivatePostgres(empty) as postgres:
         assert await ask(postgres, "SELECT 1") == 1
     assert names_in(empty, "postgres.new-*") == []
+
+
+async def test_what_a_killed_service_was_making_is_removed_when_nobody_writes_there_any_more(empty: Path) -> None:
+    service = spawn_service(empty)
+    assert await wait_until(lambda: names_in(empty, "postgres.new-*/base"), within_s=10)
+    makers = programs_below(service)
+    assert makers != []
+    half = names_in(empty, "postgres.new-*")
+    postgres = PrivatePostgres(empty)
+    try:
+        send(makers, signal.SIGSTOP)
+        service.kill()
+        await asyncio.to_thread(service.communicate)
+        starting = asyncio.create_task(postgres.start())
+        assert await asyncio.wait({starting}, timeout=2) == (set(), {starting})
+        assert names_in(empty, "postgres.new-*") == half
+    finally:
+        send(makers, signal.SIGCONT)
+    await starting
+    assert await ask(postgres, "SELECT 1") == 1
+    await postgres.stop()
+    assert names_in(empty, "postgres.[nm]*") == []
+
+
+async def test_start_that_waits_for_a_killed_services_initdb_in_vain_says_so(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_REMAINS_S", 0.5)
+    with (empty / "postgres.making").open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        with pytest.raises(PostgresFault, match="that initdb does not end"):
+            await PrivatePostgres(empty).start()
+    async with PrivatePostgres(empty) as postgres:
+        assert await ask(postgres, "SELECT 1") == 1
 
 
 async def test_killed_server_comes_back_with_its_commits(folder: Path) -> None:

@@ -67,3 +67,32 @@ def test_a_traceback_is_one_line_without_the_row_at_fault(form: str, said: str) 
     assert "the batch failed" in line
     assert "violates check constraint" in line
     assert "hush" not in line
+
+
+SAID = "log.warning('lost'); logging.getLogger('x').error('lost')"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "sys.stderr.close()",
+        "sys.stderr = None",
+        "sys.stderr = open('/dev/full', 'w', buffering=1)",
+        "r, w = os.pipe(); os.close(r); os.dup2(w, 2)",
+    ],
+    ids=["closed", "none", "disk full", "reader gone"],
+)
+def test_work_goes_on_when_a_line_can_not_be_written_and_the_next_that_can_is(broken: str) -> None:
+    doing = f"""
+import os, signal
+kept = os.dup(2)
+log.warning("before")  # structlog keeps what it wrote to first
+{broken}
+{SAID}
+os.dup2(kept, 2)
+sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+log.warning("after")
+logging.getLogger("x").error("after")
+"""
+    lines = write("logfmt", doing)
+    assert [line.partition("event=")[2].split()[0] for line in lines] == ["before", "after", "after"]
