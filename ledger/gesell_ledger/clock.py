@@ -106,12 +106,13 @@ class Clock:
         wall, steady = self._wall_ms(), self._steady_ms()
         # Since the last look, and since up to an hour ago: many small jumps in one direction are a jump too, and what a
         # time server corrects by slewing stays below two seconds an hour.
-        last, base = self._last, self._base
-        jump = max(((wall - then) - (steady - ran) for then, ran in (last, base)), key=abs)
+        ahead = wall - steady
+        jump, crept = ahead - (self._last[0] - self._last[1]), ahead - (self._base[0] - self._base[1])
         self._last = (wall, steady)
-        if steady - base[1] > BASE_MS:
+        if steady - self._base[1] > BASE_MS:
             self._base = self._last
-        if abs(jump) > JUMP_MS and self._fault is None:
+        if self._fault is None and (abs(jump) > JUMP_MS or abs(crept) > JUMP_MS):
+            jump = max(jump, crept, key=abs)
             self._fault = (
                 f"the wall clock jumped by {jump / 1000:.0f} seconds while the service ran. Nothing is written until"
                 " you have set the clock right and restarted: gesell serve --accept-clock"

@@ -107,6 +107,11 @@ class Listener:
         """Whether it goes on: it was not ended, and its token, if it has one, is good at this time of the ledger's."""
         return not self.ended and (self.bearer is None or now_ms // 1000 < self.bearer.expires)
 
+    @property
+    def untimed(self) -> bool:
+        """Whether it goes on whatever the time is."""
+        return self.bearer is None and not self.ended
+
     def poke(self) -> None:
         """Have it look whether there is something to do."""
         if self._waiter is not None and not self._waiter.done():
@@ -142,6 +147,9 @@ class Feed:
         #: When the last entry was accepted that was read here; another process may have been ahead of this one's clock.
         self._at_ms = commons.at_ms
         self.visibility = commons.policy_at(self._now_ms()).visibility
+        #: When the policies come into force that are announced and not in force yet.
+        self._later_policies: list[int] = []
+        self._judge_policy()
         self._woken = asyncio.Event()
         self.task = asyncio.create_task(self._run())
 
@@ -172,7 +180,7 @@ class Feed:
 
     def serves(self, listener: Listener) -> bool:
         """Whether the listener may be handed something now (rule 4)."""
-        return listener.holds(self._feeds.clock.look())
+        return listener.untimed or listener.holds(self._feeds.clock.look())
 
     async def look_again(self, listener: Listener) -> bool:
         """What a listener sees now; whether it is anything at all."""
@@ -185,7 +193,24 @@ class Feed:
 
     def check_policy(self) -> None:
         """Notice that another policy has come into force (rule 3)."""
-        visibility = self.commons.policy_at(self._now_ms()).visibility
+        # Most commons have none waiting, and this is asked for every listener at every batch.
+        if self._later_policies and self._now_ms() >= self._later_policies[0]:
+            self._judge_policy()
+
+    def _adopt(self, commons: Commons) -> None:
+        """Take a commons as it is by now: its rules, and when others come into force by the clock."""
+        self.commons = commons
+        self._at_ms = max(self._at_ms, commons.at_ms)
+        self._judge_policy()
+
+    def _judge_policy(self) -> None:
+        """What the policy in force makes of the listeners' rights."""
+        now_ms = self._now_ms()
+        tick_ms = self.commons.policy_at(now_ms).tick_seconds * 1000
+        self._later_policies = [
+            from_tick * tick_ms for from_tick, _ in self.commons.timeline.waiting(self.commons.tick_of(now_ms))
+        ]
+        visibility = self.commons.policy_at(now_ms).visibility
         if visibility != self.visibility:
             self.visibility = visibility
             self._forget()
@@ -263,9 +288,7 @@ class Feed:
         if EVERYBODY in touched:
             found = await self._feeds.reader.load_commons(self.commons.id)
             assert found is not None
-            self.commons = found[0]
-            self._at_ms = max(self._at_ms, self.commons.at_ms)
-            self.check_policy()
+            self._adopt(found[0])
         if any(event.type == Erase.type for event in events):
             self._forget()
         if touched:
