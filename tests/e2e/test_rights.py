@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import parse_qs, urlsplit
@@ -20,14 +20,15 @@ from gesell_ledger.api.routes import ROUTES
 from gesell_ledger.api.routing import Route
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Memo
-from gesell_protocol.names import base64url, did_of, id_text, unbase64url
+from gesell_protocol.names import base64url, did_of, id_of, id_text, time_of_id, unbase64url
 from tests.running import Service
-from tests.speaking import POLICY, Line, name_of, new_id, signer_of, write_envelope, write_found, write_token
+from tests.speaking import HOUR_MS, POLICY, Line, name_of, new_id, signer_of, write_envelope, write_found, write_token
 
 NOWHERE = "0123456789abcdef0123456789abcdef"
 VISIBILITIES = ("open", "members", "parties")
 
 STEWARD, ADA, BOB, SUE, PIA, LEO, RITA = map(signer_of, ("steward", "ada", "bob", "sue", "pia", "leo", "rita"))
+CAT = signer_of("cat")
 GONE, STRANGER, PHONE, LOST, SPARE = map(signer_of, ("gone", "stranger", "ada phone", "ada lost", "rita spare"))
 
 
@@ -86,19 +87,36 @@ TABLE: Mapping[str, tuple[tuple[int, str | None], ...]] = {
     "/commons/{c}/members/{bob}": (OK, OK, HIDDEN_MEMBER, HIDDEN_MEMBER),
     "/commons/{c}/members/bob": (OK, OK, HIDDEN_MEMBER, HIDDEN_MEMBER),
     "/commons/{c}/members/nobody": (HIDDEN_MEMBER,) * 4,
+    "/commons/{c}/members?trusted_by={me}": (OK, OK, NOT_YOURS, NOT_YOURS),
+    "/commons/{c}/members?trusted_by=bob": (OK, OK, NOT_YOURS, NOT_YOURS),
+    "/commons/{c}/members?trusted_by=nobody": (HIDDEN_MEMBER, HIDDEN_MEMBER, NOT_YOURS, NOT_YOURS),
+    "/commons/{c}/members/{me}/trust?to=bob": (OK, OK, NOT_YOURS, NOT_YOURS),
+    "/commons/{c}/members/bob/trust?to={me}": (OK, OK, NOT_YOURS, NOT_YOURS),
+    "/commons/{c}/members/bob/trust?to=sue": (OK, OK, NOT_YOURS, NOT_YOURS),
+    "/commons/{c}/members/bob/trust?to=nobody": (HIDDEN_MEMBER, HIDDEN_MEMBER, NOT_YOURS, NOT_YOURS),
     "/commons/{c}/members/{me}/balances": (OK, OK, OK, NOT_YOURS),
     "/commons/{c}/members/{bob}/balances": (OK, NOT_YOURS, HIDDEN_MEMBER, HIDDEN_MEMBER),
     "/commons/{c}/members/{me}/postings": (OK, OK, OK, NOT_YOURS),
     "/commons/{c}/members/{bob}/postings": (OK, NOT_YOURS, HIDDEN_MEMBER, HIDDEN_MEMBER),
+    "/commons/{c}/members/{me}/relationships": (OK, OK, OK, NOT_YOURS),
+    "/commons/{c}/members/{bob}/relationships": (OK, NOT_YOURS, HIDDEN_MEMBER, HIDDEN_MEMBER),
+    "/commons/{c}/members/{me}/standing": (OK, OK, NOT_YOURS, NOT_YOURS),
+    "/commons/{c}/members/{bob}/standing": (OK, OK, NOT_YOURS, NOT_YOURS),
+    "/commons/{c}/flow": (OK, OK, NOT_YOURS, NOT_YOURS),
     "/commons/{c}/entries": (OK, OK, OK, OK),
     "/commons/{c}/entries/1": (OK, OK, OK, HIDDEN),
     "/commons/{c}/entries/{n_join}": (OK, OK, OK, OK),
     "/commons/{c}/entries/{n_other}": (OK, HIDDEN, HIDDEN, HIDDEN),
     "/commons/{c}/entries/{n_policy}": (OK, OK, HIDDEN, HIDDEN),
     "/commons/{c}/entries/999999": (HIDDEN,) * 4,
+    "/commons/{c}/gifts": (OK, OK, OK, OK),
+    "/commons/{c}/gifts/{gift}": (OK, HIDDEN, HIDDEN, HIDDEN),
     "/commons/{c}/statements/{own}": (OK, OK, OK, OK),
     "/commons/{c}/statements/{other}": (OK, HIDDEN, HIDDEN, HIDDEN),
 }
+
+#: What who sees everything gets only where the commons is open: stewards neither, elsewhere.
+OPEN_ONLY = frozenset({"/commons/{c}/members/{bob}/relationships"})
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,10 @@ class Place:
     other: tuple[int, str]
     policy: int
     parties: Mapping[int, frozenset[bytes]]
+    gift: str
+
+
+Say = Callable[..., tuple[int, str]]
 
 
 class World:
@@ -143,7 +165,9 @@ class World:
         seqs: dict[int, frozenset[bytes]] = {}
         everybody = frozenset({b""})
 
-        def say(kind: str, by: Signer, *more: Signer, concerns: frozenset[bytes], **fields: object) -> tuple[int, str]:
+        def say(
+            kind: str, by: Signer, /, *more: Signer, concerns: frozenset[bytes], **fields: object
+        ) -> tuple[int, str]:
             name = new_id(now)
             envelope = write_envelope(kind, by.public_key, [by, *more], now_ms=now, commons=commons, id=name, **fields)
             [result] = self.line.post([envelope])
@@ -154,10 +178,10 @@ class World:
         assert first["status"] == "accepted", first
         seqs[1] = everybody | {STEWARD.public_key}
         joined = {}
-        people = {"ada": ADA, "bob": BOB, "sue": SUE, "pia": PIA, "leo": LEO, "rita": RITA, "gone": GONE}
+        people = {"ada": ADA, "bob": BOB, "sue": SUE, "pia": PIA, "leo": LEO, "rita": RITA, "gone": GONE, "cat": CAT}
         for handle, who in people.items():
             joined[who.public_key] = say("join", who, concerns=_of(who), handle=handle)
-        for who in (ADA, BOB, SUE, LEO, RITA):
+        for who in (ADA, BOB, SUE, LEO, RITA, CAT):
             say("admit", STEWARD, concerns=_of(STEWARD, who), peer=who.public_key)
         say("leave", GONE, concerns=_of(GONE))
         for who in (ADA, BOB, SUE, LEO, RITA):
@@ -167,10 +191,30 @@ class World:
         say("keys", RITA, SPARE, concerns=_of(RITA), add=[SPARE.public_key], revoke=[RITA.public_key])
         say("pay", ADA, concerns=_of(ADA, SUE), legs=[[SUE.public_key, 10]])
         other = say("retire", BOB, concerns=_of(BOB), amount=5)
+        gift = self._give(say, everybody)
         changed, _ = say("policy", STEWARD, concerns=everybody | _of(STEWARD), policy=policy, from_tick=10**9)
         say("suspend", STEWARD, concerns=_of(STEWARD, SUE), peer=SUE.public_key)
         say("leave", LEO, concerns=_of(LEO))
-        return Place(commons.hex(), joined, other, changed, seqs)
+        return Place(commons.hex(), joined, other, changed, seqs, gift)
+
+    @staticmethod
+    def _give(say: Say, everybody: frozenset[bytes]) -> str:
+        """Gifts and a hold, whose answers concern both sides though they name neither; the id of one between others."""
+        say("kind", STEWARD, concerns=everybody | _of(STEWARD), code="bread", name="Bread", unit="1", scale=0)
+        _, gift = say("gift", BOB, concerns=_of(BOB, CAT), to=CAT.public_key, kind="hour", quantity=150)
+        say("thank", CAT, concerns=_of(BOB, CAT), gift=id_of(gift))
+        for giver, receiver, answer in ((ADA, SUE, "decline"), (SUE, ADA, "withdraw"), (LEO, ADA, "decline")):
+            both = _of(giver, receiver)
+            _, given = say("gift", giver, concerns=both, to=receiver.public_key, kind="hour", quantity=1)
+            say(answer, giver if answer == "withdraw" else receiver, concerns=both, gift=id_of(given))
+        _, given = say("gift", ADA, concerns=everybody | _of(ADA), to="pool", kind="hour", quantity=1)
+        say("decline", STEWARD, concerns=everybody | _of(STEWARD, ADA), gift=id_of(given))
+        until = time_of_id(id_of(given)) + 24 * HOUR_MS
+        for ended in ("capture", "void"):
+            _, held = say("hold", ADA, concerns=_of(ADA, RITA), to=RITA.public_key, amount=1, until=until)
+            amount = {"amount": 1} if ended == "capture" else {}
+            say(ended, RITA, SPARE, concerns=_of(ADA, RITA), hold=id_of(held), **amount)
+        return gift
 
 
 def _of(*signers: Signer) -> frozenset[bytes]:
@@ -196,6 +240,7 @@ def filled(path: str, place: Place, reader: Reader, *, commons: str | None = Non
         n_policy=place.policy,
         own=own,
         other=place.other[1],
+        gift=place.gift,
     )
 
 
@@ -222,6 +267,8 @@ def test_reader_gets_what_its_class_may_see(world: World, visibility: str, name:
     expected = TABLE[path][("everything", "own", "past", "request").index(kind)]
     if kind == "everything" and reader.peer.public_key not in place.joined and ("{me}" in path or "{own}" in path):
         expected = HIDDEN_MEMBER if "{me}" in path else HIDDEN  # sees everything, and has nothing of its own
+    if path in OPEN_ONLY and visibility != "open" and expected == OK:
+        expected = NOT_YOURS
     assert (status, answer.get("code")) == expected, answer
 
 
@@ -320,9 +367,10 @@ def test_place_of_a_hidden_commons_is_no_cursor(world: World) -> None:
 
 def test_table_has_every_path_of_a_commons_that_is_read() -> None:
     """Live entries, webhooks and what else answers otherwise than with JSON have tables of their own."""
-    named = {path.replace("/{me}", "/{m}").replace("/{bob}", "/{m}") for path in TABLE}
+    plain = {path.partition("?")[0] for path in TABLE}
+    named = {path.replace("/{me}", "/{m}").replace("/{bob}", "/{m}") for path in plain}
     named = {path.replace("{c}", "{commons}").replace("{m}", "{member}") for path in named}
-    named = {path.replace("{n_join}", "{seq}").replace("{own}", "{id}") for path in named}
+    named = {re.sub(r"{own}|{gift}", "{id}", path.replace("{n_join}", "{seq}")) for path in named}
     served = {
         route.path.removeprefix("/v1")
         for route in ROUTES

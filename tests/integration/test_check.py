@@ -65,6 +65,16 @@ async def live(url: str) -> None:
         await client.as_peer(dan).leave()
         await client.share("20")
         await until(client, "payout")
+        await client.make_kind("bread", name="Bread", unit="1", scale=0)
+        given = await client.as_peer(bob).give("cyd", 2, kind="bread")
+        await client.as_peer(cyd).thank(given)
+        declined = await client.as_peer(cyd).give("bob", 1, kind="bread", after=[given])
+        await client.as_peer(bob).decline(declined)
+        await client.as_peer(cyd).give("pool", "1.5", after=[given])
+        for limit in ("2", "3"):
+            await client.as_peer(bob).vouch("cyd", limit)
+        await client.as_peer(ada).vouch("bob", "1")
+        await client.as_peer(ada).vouch("bob", 0)
         await client.as_peer(cyd).retire("5")
         await client.as_peer(cyd).pay("bob", "1")
 
@@ -159,7 +169,7 @@ def test_a_ledger_that_lived_holds(postgres: OwnPostgres, ledger: str, check: Ch
 def test_the_ledger_has_all_that_a_check_could_stumble_over(postgres: OwnPostgres, ledger: str) -> None:
     """The row before would prove little of a ledger in which nothing happened."""
     reasons = {row[0] for row in postgres.fetch(ledger, "SELECT DISTINCT reason FROM gesell.posting")}
-    assert reasons == {"issue", "pay", "melt", "share", "leave", "retire"}
+    assert reasons == {"issue", "pay", "melt", "share", "leave", "retire", "gift"}
     assert postgres.fetch(ledger, "SELECT count(*) FROM gesell.policy") == [(3,)]
     assert postgres.fetch(ledger, "SELECT unpaid FROM gesell.share_out") == [(0,)]
     assert postgres.fetch(ledger, "SELECT count(*) > 3 FROM gesell.memo") == [(True,)]
@@ -171,7 +181,9 @@ def test_the_ledger_has_all_that_a_check_could_stumble_over(postgres: OwnPostgre
 def test_what_was_stored_before_mentions_were_is_gone_through_by_the_migration(
     postgres: OwnPostgres, spoilt: str
 ) -> None:
-    mentions = "SELECT commons_id, seq, peer FROM gesell.mention ORDER BY 1, 2, 3"
+    # A ledger of that time had no gifts, whose answers concern others than they name.
+    [(gifts_from,)] = postgres.fetch(spoilt, "SELECT min(seq) FROM gesell.kind")
+    mentions = f"SELECT commons_id, seq, peer FROM gesell.mention WHERE seq < {gifts_from} ORDER BY 1, 2, 3"
     before = postgres.fetch(spoilt, mentions)
     assert len(before) > 10
     older = postgres.make_database(template=spoilt)
@@ -374,6 +386,11 @@ TAMPERINGS = [
             "joined_ms = joined_ms - 1",
             "barred = true",
             "handle_held = false",
+            "trusted = trusted + 1",
+            "lent = 0",
+            "vouchers = vouchers + 1",
+            "vouchees = 0",
+            "awaits = 1",
             "spans = '\\x920104'",
             "spans = 'rubbish'",
         )
@@ -402,6 +419,7 @@ TAMPERINGS = [
             ("share", "hash", "says share"),
             ("accounts", "accounts - 1", "counts"),
             ("policies", "policies - 1", "counts"),
+            ("kinds", "kinds + 1", "counts"),
         )
     ),
     tampering(
@@ -416,6 +434,24 @@ TAMPERINGS = [
     tampering(
         "policy that can't be read",
         "UPDATE gesell.policy SET policy = 'rubbish' WHERE seq > 1 RETURNING 'the policy of entry ' || seq",
+    ),
+    *(
+        tampering(what, f"{change} RETURNING '{said}: this is not what the entries make it'")
+        for what, change, said in (
+            ("changed kind", "UPDATE gesell.kind SET scale = 3", "kind"),
+            ("deleted kind", "DELETE FROM gesell.kind", "kind"),
+            ("changed gift", "UPDATE gesell.gift SET quantity = quantity + 1 WHERE state = 'received'", "gift"),
+            ("gift given to another", "UPDATE gesell.gift SET receiver = giver WHERE state = 'received'", "gift"),
+            ("declined gift taken", "UPDATE gesell.gift SET state = 'received' WHERE state = 'declined'", "gift"),
+            ("gift settled by another entry", "UPDATE gesell.gift SET settled = settled + 1", "gift"),
+            ("deleted gift", "DELETE FROM gesell.gift WHERE state = 'offered'", "gift"),
+            ("cut thread", "DELETE FROM gesell.gift_thread", "gift_thread"),
+            ("changed vouch", "UPDATE gesell.vouch SET amount = amount + 1", "vouch"),
+            ("deleted vouch", "DELETE FROM gesell.vouch", "vouch"),
+            ("changed past of a vouch", "UPDATE gesell.vouch_change SET amount = amount + 1", "vouch_change"),
+            ("changed credit", "UPDATE gesell.credit SET vouched = vouched + 1", "credit"),
+            ("deleted credit", "DELETE FROM gesell.credit", "credit"),
+        )
     ),
     tampering("changed share", "UPDATE gesell.share_out SET each = each + 1 RETURNING 'the share of entry ' || seq"),
     tampering(

@@ -423,7 +423,7 @@ class _Check:
             differing = Counter(map(tuple, found))
             differing.subtract(Counter(map(tuple, rows_made)))
             for row in sorted((repr(row) for row, count in differing.items() if count))[:FINDINGS_MAX]:
-                report.find(f"{table.replace('_', ' ')}: this is not what the entries make it: {row}")
+                report.find(f"{table}: this is not what the entries make it: {row}")
 
     async def _check_mentions(self, report: Report) -> None:
         """Who is not mentioned where it should be does not find its own entries; who is and should not, others'."""
