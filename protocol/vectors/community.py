@@ -56,6 +56,7 @@ class Community:
         says: str,
         kind: str,
         by: str,
+        /,
         *,
         signers: Sequence[str] = (),
         memo: Memo | None = None,
@@ -125,7 +126,7 @@ class Community:
         books = self.books[self.commons]
         assert books.commons is not None
         code, timeline = books.commons.currency.code, books.commons.timeline
-        self._check_books(books, code)
+        self._check_books(books)
         members = []
         for name, member in sorted(books.members.items()):
             account = books.account(name, code)
@@ -139,21 +140,37 @@ class Community:
                 }
             )
         reserved = {holder: written(books.account(holder, code).balance) for holder in (POOL, ISSUER, ESCROW)}
+        gifts = [
+            {"holder": written(holder), "kind": kind, "balance": written(held.balance)}
+            for (holder, kind), held in books.accounts.items()
+            if kind != code
+        ]
+        vouches = [
+            {"by": by.hex(), "for": whom.hex(), "limit": written(limit)}
+            for (by, whom), limit in sorted(books.vouches.items())
+        ]
         return {
             "name": self.name,
             "ledger": peer("ledger").hex(),
             "commons": self.commons.hex(),
             "steps": self.steps,
-            "end": {"clock_ms": self.now_ms, "tick": self.tick(), "members": members, **reserved},
+            "end": {
+                "clock_ms": self.now_ms,
+                "tick": self.tick(),
+                "members": members,
+                **reserved,
+                "gifts": gifts,
+                "vouches": vouches,
+            },
         }
 
-    def _check_books(self, books: Books, code: str) -> None:
+    def _check_books(self, books: Books) -> None:
         """Assert that every account holds what was posted to it (SPEC §4): no vector is made of broken books."""
-        posted: Counter[Holder] = Counter()
+        posted: Counter[tuple[Holder, str]] = Counter()
         for entry in books.entries.values():
             for posting in entry.postings:
-                posted[posting.holder] += posting.amount
-        for (holder, asset), account in books.accounts.items():
-            assert asset == code
-            assert account.balance == posted[holder], f"{self.name}: an account is not the sum of its postings"
-        assert sum(posted.values()) == 0
+                posted[posting.holder, posting.asset] += posting.amount
+        for name, account in books.accounts.items():
+            assert account.balance == posted[name], f"{self.name}: an account is not the sum of its postings"
+        for asset in {asset for _, asset in posted}:
+            assert sum(amount for (_, of), amount in posted.items() if of == asset) == 0

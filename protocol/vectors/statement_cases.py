@@ -51,7 +51,7 @@ def statements_json() -> str:
 # --- taken ------------------------------------------------------------------------------------------------
 
 
-def _spoken(kind: str, by: str, **fields: Any) -> Fields:
+def _spoken(kind: str, by: str, /, **fields: Any) -> Fields:
     everywhere = {"type": kind, "commons": COMMONS, "by": peer(by), "id": id_at(TIME_MS, kind)}
     return {**everywhere, "expires": TIME_MS + 300_000, **fields}
 
@@ -114,10 +114,60 @@ def _examples() -> Iterator[Example]:
     yield "pay, with a memo of 1,000 characters", _pay(memo=longest.seal()), ("anna",), longest
     yield "grant", _spoken("grant", "anna", legs=legs), ("anna", "ben"), None
     yield "share", _spoken("share", "anna", amount=1_000_000), ("anna", "ben"), None
+    yield from _holding()
+    yield from _giving()
     accounts = sorted(peer(name) for name in ("anna", "ben", "dora"))
     yield "sweep, by the ledger", _spoken("sweep", "ledger", accounts=accounts), ("ledger",), None
     payout = _spoken("payout", "ledger", share=id_at(TIME_MS, "share"), members=accounts)
     yield "payout, by the ledger", payout, ("ledger",), None
+
+
+def _gift(**fields: Any) -> Fields:
+    return {**_spoken("gift", "anna", to=peer("ben"), kind="hour", quantity=150), **fields}
+
+
+def _vouch(**fields: Any) -> Fields:
+    return {**_spoken("vouch", "anna", limit=1_000_000, **{"for": peer("ben")}), **fields}
+
+
+def _kind(**fields: Any) -> Fields:
+    return {**_spoken("kind", "anna", code="bread", name="Brot, ganze Laibe", unit="1", scale=0), **fields}
+
+
+def _hold(**fields: Any) -> Fields:
+    return {**_spoken("hold", "anna", to=peer("ben"), amount=50_000, until=TIME_MS + 3_600_000), **fields}
+
+
+def _capture(**fields: Any) -> Fields:
+    return {**_spoken("capture", "ben", hold=id_at(TIME_MS, "hold"), amount=40_000), **fields}
+
+
+def _holding() -> Iterator[Example]:
+    yield "hold", _hold(), ("anna",), None
+    full = _hold(amount=10**15, until=2**63 - 1, category="lift", memo=MEMO.seal())
+    yield "hold, with every field, until the end of time", full, ("anna",), MEMO
+    yield "capture", _capture(), ("ben",), None
+    yield "capture of nothing", _capture(amount=0), ("ben",), None
+    yield "void", _spoken("void", "ben", hold=id_at(TIME_MS, "hold")), ("ben",), None
+    yield "lapse, by the ledger", _spoken("lapse", "ledger", of=id_at(TIME_MS, "hold")), ("ledger",), None
+
+
+def _giving() -> Iterator[Example]:
+    yield "kind", _kind(), ("anna", "ben"), None
+    yield "kind, with decimals and a longer unit", _kind(code="milk-3", unit="dL.wk-1", scale=6), ("anna", "ben"), None
+    yield "gift", _gift(), ("anna",), None
+    yield "gift, to the whole commons", _gift(to="pool", quantity=10**15), ("anna",), None
+    after = [id_at(TIME_MS, name) for name in ("a later gift", "a gift")]
+    full = _gift(after=after, category="lift", memo=MEMO.seal())
+    yield "gift, with every field; what moved it stands in no order", full, ("anna",), MEMO
+    gift = id_at(TIME_MS, "gift")
+    yield "thank", _spoken("thank", "ben", gift=gift), ("ben",), None
+    yield "thank, by the stewards for all", _spoken("thank", "anna", gift=gift), ("anna", "ben"), None
+    yield "decline", _spoken("decline", "ben", gift=gift), ("ben",), None
+    yield "withdraw", _spoken("withdraw", "anna", gift=gift), ("anna",), None
+    yield "vouch", _vouch(limit=10**15), ("anna",), None
+    yield "vouch, taken back", _vouch(limit=0), ("anna",), None
+    yield "writeoff", _spoken("writeoff", "anna", peer=peer("dora")), ("anna", "ben"), None
 
 
 def _taken(name: str, fields: Fields, signers: Sequence[str], memo: Memo | None) -> Case:
@@ -166,7 +216,19 @@ def _refusal_of(envelope: bytes) -> str | None:
 
 def _refused() -> Iterator[Case]:
     for makers, code in (
-        ((_wrong_fields, _wrong_ids, _wrong_keys, _wrong_money, _wrong_founding, _wrong_rest), "malformed"),
+        (
+            (
+                _wrong_fields,
+                _wrong_ids,
+                _wrong_keys,
+                _wrong_money,
+                _wrong_holding,
+                _wrong_founding,
+                _wrong_giving,
+                _wrong_rest,
+            ),
+            "malformed",
+        ),
         ((_uncanonical,), "not-canonical"),
     ):
         for make in makers:
@@ -276,6 +338,19 @@ def _wrong_money() -> Wrong:
     yield "pay, balancing with two legs", _pay(legs=[[ben, 1], [carla, 1]], balancing=True), "one leg only"
 
 
+def _wrong_holding() -> Wrong:
+    yield "hold for oneself", _hold(to=peer("anna")), "to is never by"
+    yield "hold for the pool", _hold(to="pool"), "a payee is a peer"
+    yield "hold of nothing", _hold(amount=0), "an amount is from 1 to 10^15"
+    yield "hold without until", _without(_hold(), "until"), "a field is missing"
+    yield "hold until before time", _hold(until=-1), "a time is not negative"
+    yield "capture of less than nothing", _capture(amount=-1), "0 to 10^15"
+    yield "capture beyond 10^15", _capture(amount=10**15 + 1), "0 to 10^15"
+    yield "capture without amount", _without(_capture(), "amount"), "a field is missing"
+    yield "void with an amount", _spoken("void", "ben", hold=id_at(TIME_MS, "hold"), amount=1), "an unknown field"
+    yield "lapse that names a hold", _spoken("lapse", "ledger", hold=id_at(TIME_MS, "hold")), "its field is of"
+
+
 def _wrong_founding() -> Wrong:
     def found(**policy: Any) -> Fields:
         return _founding(policy={**POLICY, **policy})
@@ -324,6 +399,34 @@ def _wrong_founding() -> Wrong:
     yield "a commons without a name", _founding(name=""), "1 to 64 characters"
     yield "a commons with a name of 65 characters", _founding(name="x" * 65), "1 to 64 characters"
     yield "a commons with a line in its name", _founding(name="a\nb"), "no control characters"
+
+
+def _wrong_giving() -> Wrong:
+    ids = [id_at(TIME_MS, f"gift {n}") for n in range(17)]
+    for code in ("h", "Hour", "1a", "a_b", "a" * 33):
+        yield f"kind called {code!r}", _kind(code=code), "[a-z][a-z0-9-]{1,31}"
+        yield f"gift of kind {code!r}", _gift(kind=code), "[a-z][a-z0-9-]{1,31}"
+    for name, unit in (("empty", ""), ("with a space", "kg m"), ("that is not ASCII", "°C"), ("too long", "m" * 33)):
+        yield f"kind, a unit {name}", _kind(unit=unit), "1 to 32 printable ASCII characters, no space"
+    for scale in (-1, 7):
+        yield f"kind, scale {scale}", _kind(scale=scale), "0 to 6"
+    for name, quantity in (("zero", 0), ("negative", -1), ("beyond 10^15", 10**15 + 1)):
+        yield f"gift, a quantity that is {name}", _gift(quantity=quantity), "a quantity is from 1 to 10^15"
+    yield "gift to oneself", _gift(to=peer("anna")), "to is never by"
+    yield "gift to the issuer", _gift(to="issuer"), "to is a peer or the pool"
+    yield "gift to the pool as bin", _gift(to=b"pool"), "a reserved holder is str"
+    yield "gift after nothing", _gift(after=[]), "empty lists are malformed"
+    yield "gift after one gift twice", _gift(after=[ids[0], ids[0]]), "distinct"
+    yield "gift after 17", _gift(after=ids), "at most 16"
+    yield "gift without kind", _without(_gift(), "kind"), "a field is missing"
+    yield "gift with an amount of money", _gift(amount=1), "an unknown field: a gift has no price"
+    yield "thank for a gift by its text", _spoken("thank", "ben", gift="x"), "an id is bin of 16 bytes"
+    yield "vouch for oneself", _vouch(**{"for": peer("anna")}), "for is never by"
+    yield "vouch for the pool", _vouch(**{"for": "pool"}), "for is a peer"
+    yield "vouch, a negative limit", _vouch(limit=-1), "0 to 10^15"
+    yield "vouch, a limit beyond 10^15", _vouch(limit=10**15 + 1), "0 to 10^15"
+    yield "vouch without for", _without(_vouch(), "for"), "a field is missing"
+    yield "writeoff with an amount", _spoken("writeoff", "anna", peer=peer("dora"), amount=1), "an unknown field"
 
 
 def _wrong_rest() -> Wrong:

@@ -379,6 +379,10 @@ def _word_cases() -> Iterator[Case]:
     yield from _words("currency code", codes, no_codes, lambda text: names.CURRENCY.fullmatch(text) is not None)
     categories, no_categories = ("a", "1", "lift", "3d-print", "a" * 32), ("", "-a", "A", "a_b", "a" * 33, "a\n")
     yield from _words("category", categories, no_categories, lambda text: names.CATEGORY.fullmatch(text) is not None)
+    kinds, no_kinds = ("ab", "hour", "a-1", "a--", "a" * 32), ("", "a", "Hour", "1a", "-a", "a_b", "a" * 33, "hour\n")
+    yield from _words("gift kind", kinds, no_kinds, lambda text: names.KIND.fullmatch(text) is not None)
+    units, no_units = ("1", "h", "kg.m/s2", "{loaf}", "m" * 32), ("", "kg m", "m" * 33, "°C", "h\n", "h\x7f")
+    yield from _words("unit", units, no_units, lambda text: names.UNIT.fullmatch(text) is not None)
 
 
 def _words(kind: str, good: tuple[str, ...], bad: tuple[str, ...], is_one: Callable[[str], bool]) -> Iterator[Case]:

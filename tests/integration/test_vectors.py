@@ -33,7 +33,7 @@ from tests import plain_model
 from vectors import generate, value_cases
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
-FILES = ("amounts", "canonical", "demurrage", "histories", "names", "statements")
+FILES = ("amounts", "canonical", "demurrage", "giving", "histories", "names", "statements")
 Case = dict[str, Any]
 
 
@@ -84,7 +84,7 @@ def test_each_file_says_what_it_is_about_and_names_each_case_once(file: str) -> 
     assert read["about"].endswith(".")
     assert read["spec"].startswith("§")
     assert data.endswith(b"}\n")
-    assert len(data) < 300_000
+    assert len(data) < 400_000
     assert max(Counter(case["name"] for case in read["cases"]).values()) == 1
 
 
@@ -191,13 +191,18 @@ def test_a_text_that_is_no_name_is_refused(case: Case) -> None:
         read(case[field])
 
 
-@_each("names", "handle", "currency code", "category")
+@_each("names", "handle", "currency code", "category", "gift kind", "unit")
 def test_a_word_is_taken_or_not(case: Case) -> None:
     if case["kind"] == "handle":
         taken = names.is_handle(case["text"])
     else:
-        form = {"currency code": names.CURRENCY, "category": names.CATEGORY}[case["kind"]]
-        taken = form.fullmatch(case["text"]) is not None
+        forms = {
+            "currency code": names.CURRENCY,
+            "category": names.CATEGORY,
+            "gift kind": names.KIND,
+            "unit": names.UNIT,
+        }
+        taken = forms[case["kind"]].fullmatch(case["text"]) is not None
     assert taken is case["valid"]
 
 
@@ -360,14 +365,19 @@ def test_the_plain_law_gives_the_numbers_of_the_vector(case: Case) -> None:
     assert found == _readings(case)
 
 
-# --- histories.json ---------------------------------------------------------------------------------------
+# --- histories.json, giving.json --------------------------------------------------------------------------
 
 
 def _fields_of(refusal: Case) -> dict[str, int]:
     return {name: _value(amount) for name, amount in refusal.items() if name not in ("status", "code")}
 
 
-@_each("histories")
+def _each_history() -> pytest.MarkDecorator:
+    cases = [*_cases("histories"), *_cases("giving")]
+    return pytest.mark.parametrize("case", cases, ids=[case["name"] for case in cases])
+
+
+@_each_history()
 def test_the_core_gives_the_history_of_the_vector(case: Case) -> None:
     books: dict[bytes, Books] = {}
     for step in case["steps"]:
@@ -407,9 +417,20 @@ def _assert_core_ends_so(books: Books, end: Case) -> None:
         assert melt(account, books.commons.timeline, end["tick"]).balance == _value(expected["balance"])
     for holder in ("pool", "issuer", "escrow"):
         assert books.account(holder, "WRG").balance == _value(end[holder])
+    gifts = {name: held.balance for name, held in books.accounts.items() if name[1] != "WRG"}
+    assert gifts == _gifts_of(end)
+    assert books.vouches == _vouches_of(end)
 
 
-@_each("histories")
+def _gifts_of(end: Case) -> dict[tuple[bytes | str, str], int]:
+    return {(_value(one["holder"]), one["kind"]): _value(one["balance"]) for one in end["gifts"]}
+
+
+def _vouches_of(end: Case) -> dict[tuple[bytes, bytes], int]:
+    return {(bytes.fromhex(one["by"]), bytes.fromhex(one["for"])): _value(one["limit"]) for one in end["vouches"]}
+
+
+@_each_history()
 def test_the_plain_ledger_gives_the_history_of_the_vector(case: Case) -> None:
     ledger = plain_model.PlainLedger(bytes.fromhex(case["ledger"]))
     for step in case["steps"]:
@@ -435,12 +456,13 @@ def test_the_plain_ledger_gives_the_history_of_the_vector(case: Case) -> None:
         assert books.posted(peer) == _value(expected["posted"])
         assert books.balance(peer, end["clock_ms"]) == _value(expected["balance"])
     assert all(books.posted(holder) == _value(end[holder]) for holder in ("pool", "issuer", "escrow"))
+    assert (books.given, books.vouches) == (_gifts_of(end), _vouches_of(end))
 
 
-@_each("histories")
+@_each_history()
 def test_leaves_and_sums_of_a_history_hold_by_msgpack_and_hashlib_alone(case: Case) -> None:
     """Whoever holds the entries can check them with the tools of any language (§6)."""
-    posted: Counter[bytes | str] = Counter()
+    posted: Counter[tuple[bytes | str, str]] = Counter()
     entries = [step for step in case["steps"] if step["outcome"]["status"] == "accepted"]
     for number, step in enumerate(entries, 1):
         outcome, leaf_data = step["outcome"], bytes.fromhex(step["outcome"]["leaf_data"])
@@ -450,22 +472,24 @@ def test_leaves_and_sums_of_a_history_hold_by_msgpack_and_hashlib_alone(case: Ca
         body, signatures, *_ = msgpack.unpackb(bytes.fromhex(step["envelope"]))
         assert msgpack.unpackb(leaf_data) == [number, outcome["at"], [body, signatures], postings]
         assert canonical.pack(canonical.unpack(leaf_data)) == leaf_data
-        assert sum(amount for *_, amount in postings) == 0
-        for _, holder, asset, amount in postings:
-            assert asset == "WRG"
-            posted[holder] += amount
-    ends: dict[bytes | str, int] = {
-        bytes.fromhex(member["peer"]): _value(member["posted"]) for member in case["end"]["members"]
+        for asset in {posting[2] for posting in postings}:
+            assert sum(amount for _, _, of, amount in postings if of == asset) == 0
+        for reason, holder, asset, amount in postings:
+            assert (asset != "WRG") == (reason == "gift")
+            posted[holder, asset] += amount
+    ends: dict[tuple[bytes | str, str], int] = {
+        (bytes.fromhex(member["peer"]), "WRG"): _value(member["posted"]) for member in case["end"]["members"]
     }
-    ends |= {holder: _value(case["end"][holder]) for holder in ("pool", "issuer", "escrow")}
-    assert {holder: amount for holder, amount in posted.items() if amount} == {
-        holder: amount for holder, amount in ends.items() if amount
+    ends |= {(holder, "WRG"): _value(case["end"][holder]) for holder in ("pool", "issuer", "escrow")}
+    ends |= _gifts_of(case["end"])
+    assert {name: amount for name, amount in posted.items() if amount} == {
+        name: amount for name, amount in ends.items() if amount
     }
 
 
 def test_the_histories_show_every_type_of_statement_accepted() -> None:
     seen: Counter[tuple[str, str]] = Counter()
-    for case in _cases("histories"):
+    for case in (*_cases("histories"), *_cases("giving")):
         for step in case["steps"]:
             body = msgpack.unpackb(msgpack.unpackb(bytes.fromhex(step["envelope"]))[0])
             seen[body["type"], step["outcome"]["status"]] += 1

@@ -23,6 +23,7 @@ from tests.plain_model import (
     fee_on,
     melt_lots,
     next_window_start,
+    shares_of_loss,
 )
 
 HOUR_MS = 3_600_000
@@ -82,17 +83,17 @@ class Town:
     def submit(self, body: dict[str, Any], signers: set[bytes]) -> Accepted | Refused:
         return self.ledger.submit(body, signers, self.now, body_bytes=repr(body).encode())
 
-    def say(self, kind: str, by: bytes, *, signers: set[bytes] | None = None, **fields: Any) -> Accepted | Refused:
+    def say(self, kind: str, /, by: bytes, *, signers: set[bytes] | None = None, **fields: Any) -> Accepted | Refused:
         body = {"type": kind, "commons": self.name, "by": by, **self.stamp(), **fields}
         return self.submit(body, {by} if signers is None else signers)
 
-    def done(self, kind: str, by: bytes, **fields: Any) -> list[list[Any]]:
+    def done(self, kind: str, /, by: bytes, **fields: Any) -> list[list[Any]]:
         """Say something that must be accepted, and give its postings."""
         answer = self.say(kind, by, **fields)
         assert isinstance(answer, Accepted), answer
         return answer.postings
 
-    def refusal(self, kind: str, by: bytes, **fields: Any) -> str:
+    def refusal(self, kind: str, /, by: bytes, **fields: Any) -> str:
         answer = self.say(kind, by, **fields)
         assert isinstance(answer, Refused), answer
         return answer.code
@@ -579,3 +580,237 @@ def test_books_agree_with_lots_and_sum_to_zero(
         ]
         assert town.balance(peer) == melt_lots(own, timeline, tick + 2)
     assert sum(town.books.posted(h) for h in (ANNA, BEN, "pool", "issuer", "escrow")) == 0
+
+
+# --- Gifts ---
+
+
+def offered(town: Town, by: bytes, to: bytes | str, quantity: int, kind: str = "hour", **fields: Any) -> bytes:
+    """Offer a gift and give its id."""
+    stamp = town.stamp()
+    assert town.done("gift", by, to=to, kind=kind, quantity=quantity, **stamp, **fields) == []
+    name: bytes = stamp["id"]
+    return name
+
+
+def test_gift_counts_when_its_receiver_thanks_and_touches_no_money() -> None:
+    town = town_of(ANNA, BEN, CARL)
+    town.done("issue", STEWARD, to=ANNA, amount=100)
+    gift = offered(town, ANNA, BEN, 150)
+    assert town.books.posted(ANNA, "hour") == 0
+    town.at_tick(1001)
+    for kind in ("thank", "decline"):
+        assert town.refusal(kind, CARL, gift=gift) == "not-authorised"
+        assert town.refusal(kind, ANNA, gift=gift) == "not-authorised"
+        assert town.refusal(kind, STEWARD, gift=gift) == "not-authorised"
+    # Anna's 2 of melt are due, but a gift is not money: they stay unposted.
+    assert town.done("thank", BEN, gift=gift) == [["gift", ANNA, "hour", -150], ["gift", BEN, "hour", 150]]
+    assert [town.books.posted(peer, "hour") for peer in (ANNA, BEN)] == [-150, 150]
+    assert [town.books.posted(peer) for peer in (ANNA, BEN)] == [100, 0]
+    assert town.books.history(ANNA, "hour") == [(7, town.now, "gift", -150, -150)]
+    assert [row[2] for row in town.books.history(ANNA)] == ["issue"]
+    for kind, by in (("thank", BEN), ("decline", BEN), ("withdraw", ANNA)):
+        assert town.refusal(kind, by, gift=gift) == "wrong-state"
+
+
+def test_gift_is_declined_by_its_receiver_or_withdrawn_by_its_giver_while_offered() -> None:
+    town = town_of(ANNA, BEN)
+    first, second = offered(town, ANNA, BEN, 1), offered(town, ANNA, BEN, 1)
+    assert town.refusal("withdraw", BEN, gift=first) == "not-authorised"
+    town.done("decline", BEN, gift=first)
+    town.done("withdraw", ANNA, gift=second)
+    assert [town.books.gifts[gift].state for gift in (first, second)] == ["declined", "withdrawn"]
+    assert town.refusal("thank", BEN, gift=second) == "wrong-state"
+    for kind in ("thank", "decline", "withdraw"):
+        assert town.refusal(kind, BEN, gift=b"no such gift") == "not-found"
+    assert town.books.given == {}
+
+
+def test_gift_for_all_is_thanked_for_by_the_stewards_who_need_not_be_members() -> None:
+    town = town_of(ANNA)
+    gift = offered(town, ANNA, "pool", 25)
+    assert town.refusal("thank", ANNA, gift=gift) == "not-authorised"
+    assert town.done("thank", STEWARD, gift=gift) == [["gift", ANNA, "hour", -25], ["gift", "pool", "hour", 25]]
+    assert (town.books.posted("pool", "hour"), town.books.posted("pool")) == (25, 0)
+
+
+def test_steward_who_left_answers_no_gift_of_its_own_but_still_for_all() -> None:
+    town = town_of(ANNA, STEWARD)
+    own, common = offered(town, ANNA, STEWARD, 1), offered(town, ANNA, "pool", 1)
+    town.done("leave", STEWARD)
+    assert town.refusal("thank", STEWARD, gift=own) == "unknown-member"
+    town.done("decline", STEWARD, gift=common)
+
+
+def test_gifts_need_a_kind_and_gifts_received_before() -> None:
+    town = town_of(ANNA, BEN)
+    bread = {"code": "bread", "name": "Loaves of bread", "unit": "1", "scale": 0}
+    assert town.refusal("gift", ANNA, to=BEN, kind="bread", quantity=1) == "not-found"
+    assert town.refusal("kind", ANNA, **bread) == "not-authorised"
+    assert town.done("kind", STEWARD, **bread) == []
+    for code in ("bread", "hour"):
+        assert town.refusal("kind", STEWARD, **{**bread, "code": code}) == "wrong-state"
+    loaf = offered(town, ANNA, BEN, 1, "bread")
+    assert town.refusal("gift", BEN, to=ANNA, kind="hour", quantity=1, after=[b"none"]) == "not-found"
+    assert town.refusal("gift", ANNA, to=BEN, kind="hour", quantity=1, after=[loaf]) == "not-authorised"
+    assert town.refusal("gift", BEN, to=ANNA, kind="hour", quantity=1, after=[loaf]) == "wrong-state"
+    town.done("thank", BEN, gift=loaf)
+    hours = offered(town, BEN, ANNA, 3, after=[loaf])
+    assert town.done("thank", ANNA, gift=hours) == [["gift", BEN, "hour", -3], ["gift", ANNA, "hour", 3]]
+    assert town.refusal("gift", ANNA, to=CARL, kind="hour", quantity=1) == "unknown-member"
+
+
+# --- Trust ---
+
+
+def trusting(*peers: bytes, credit: int = 100, **policy: Any) -> Town:
+    return town_of(*peers, admission="steward", credit_limit=credit, **policy)
+
+
+def limits(town: Town, *peers: bytes) -> list[int]:
+    return [town.books.credit_limit(peer, town.now // HOUR_MS) for peer in peers]
+
+
+def test_vouch_lends_room_to_the_grain_and_takes_it_back() -> None:
+    town = trusting(ANNA, BEN, vouch_min=10)
+    assert town.say("vouch", ANNA, **{"for": BEN}, limit=9) == Refused("limit-exceeded", limit=10)
+    assert town.refusal("vouch", ANNA, **{"for": CARL}, limit=9) == "unknown-member"
+    assert town.refusal("vouch", ANNA, **{"for": BEN}, limit=0) == "wrong-state"
+    assert town.done("vouch", ANNA, **{"for": BEN}, limit=60) == []
+    assert limits(town, ANNA, BEN) == [40, 160]
+    # 40 are left to lend, on top of the 60.
+    assert town.say("vouch", ANNA, **{"for": BEN}, limit=101) == Refused("limit-exceeded", limit=100)
+    town.done("pay", ANNA, legs=[[BEN, 15]])
+    # Anna is 25 from her limit of 40; 26 more is refused.
+    refused = Refused("insufficient-funds", available=25, needed=26)
+    assert town.say("vouch", ANNA, **{"for": BEN}, limit=86) == refused
+    town.done("pay", BEN, legs=[[ANNA, 15 + 120]])
+    # Ben is at -120 of -160: 40 of the 60 can be taken back, so 20 must stay.
+    assert town.refusal("vouch", ANNA, **{"for": BEN}, limit=19) == "vouch-in-use"
+    town.done("vouch", ANNA, **{"for": BEN}, limit=20)
+    town.done("vouch", ANNA, **{"for": BEN}, limit=20)
+    assert limits(town, ANNA, BEN) == [80, 120]
+    assert town.refusal("leave", ANNA) == "vouch-in-use"
+    town.done("issue", STEWARD, to=BEN, amount=20)
+    town.done("leave", ANNA)
+    assert (limits(town, BEN), town.books.vouches) == ([100], {})
+
+
+def test_who_was_vouched_for_leaves_and_the_room_goes_home() -> None:
+    town = trusting(ANNA, BEN)
+    town.done("vouch", ANNA, **{"for": BEN}, limit=60)
+    town.done("leave", BEN)
+    assert (limits(town, ANNA), town.books.vouches) == ([100], {})
+
+
+def test_loss_is_shared_by_largest_remainder_and_of_equals_the_lower_key_pays() -> None:
+    # 10 over 7:7:6 of 20 is 3.5, 3.5, 3: the one grain that is over goes to the lower key of the equals.
+    assert shares_of_loss(10, {BEN: 7, ANNA: 7, CARL: 6}) == {ANNA: 4, BEN: 3, CARL: 3}
+    # 5 over 1:1:8 is 0.5, 0.5, 4; 7 over 1:2:3 is more than there is: each pays what it vouched.
+    assert shares_of_loss(5, {CARL: 8, BEN: 1, ANNA: 1}) == {ANNA: 1, BEN: 0, CARL: 4}
+    assert shares_of_loss(7, {ANNA: 1, BEN: 2, CARL: 3}) == {ANNA: 1, BEN: 2, CARL: 3}
+    # 2 over 1:1:4 is 1/3, 1/3, 4/3: of thirds all alike, the lowest key's.
+    assert shares_of_loss(2, {ANNA: 1, BEN: 1, CARL: 4}) == {ANNA: 1, BEN: 0, CARL: 1}
+    assert shares_of_loss(2, {}) == {}
+
+
+@given(st.dictionaries(st.binary(min_size=2, max_size=2), st.integers(1, 50), max_size=6), st.integers(1, 400))
+def test_shares_of_a_loss_are_its_quotas_rounded_and_leave_nothing_out(vouches: dict[bytes, int], debt: int) -> None:
+    parts, total = shares_of_loss(debt, vouches), sum(vouches.values())
+    assert sum(parts.values()) == min(debt, total)
+    for by, part in parts.items():
+        assert 0 <= part <= vouches[by]
+        assert abs(part * total - min(debt, total) * vouches[by]) < total
+
+
+def test_writeoff_takes_from_vouchers_then_the_melted_pool_then_the_issuer() -> None:
+    town = trusting(ANNA, BEN, CARL, DORA)
+    town.done("vouch", ANNA, **{"for": DORA}, limit=40)
+    town.done("vouch", BEN, **{"for": DORA}, limit=60)
+    town.done("issue", STEWARD, to=ANNA, amount=1000)
+    assert town.refusal("writeoff", STEWARD, peer=DORA) == "wrong-state"
+    town.done("pay", DORA, legs=[[CARL, 150]])
+    town.at_tick(1001)
+    # Dora owes 150: Anna 40 after her melt of 20, Ben 60, and 50 are over: 20 of the pool, 30 of the issuer.
+    assert town.done("writeoff", STEWARD, peer=DORA) == [
+        ["melt", ANNA, "WRG", -20],
+        ["melt", "pool", "WRG", 20],
+        ["writeoff", DORA, "WRG", 150],
+        ["writeoff", ANNA, "WRG", -40],
+        ["writeoff", BEN, "WRG", -60],
+        ["writeoff", "pool", "WRG", -20],
+        ["writeoff", "issuer", "WRG", -30],
+    ]
+    assert [town.balance(peer) for peer in (ANNA, BEN, DORA)] == [940, -60, 0]
+    assert limits(town, ANNA, BEN, DORA) == [100, 100, 100]
+    assert (town.books.status(DORA), town.books.vouches) == ("suspended", {})
+    assert town.refusal("writeoff", ANNA, peer=BEN) == "not-authorised"
+    assert town.refusal("writeoff", STEWARD, peer=LEDGER) == "unknown-member"
+
+
+def test_vouch_shrinks_by_what_it_paid_and_may_then_be_under_the_least() -> None:
+    town = trusting(ANNA, BEN, DORA, vouch_min=30)
+    town.done("vouch", ANNA, **{"for": DORA}, limit=40)
+    town.done("pay", DORA, legs=[[BEN, 25]])
+    assert town.done("writeoff", STEWARD, peer=DORA) == [
+        ["writeoff", DORA, "WRG", 25],
+        ["writeoff", ANNA, "WRG", -25],
+    ]
+    assert town.books.vouches == {(ANNA, DORA): 15}
+    assert limits(town, ANNA, DORA) == [85, 115]
+    town.done("leave", DORA)
+    town.done("join", DORA, handle="dd")
+    assert town.books.status(DORA) == "pending"
+
+
+# --- Holds ---
+
+
+def held(town: Town, amount: int, *, hours: int = 5) -> bytes:
+    """Have Anna set money aside for Ben; the hold's id."""
+    stamp = town.stamp()
+    town.done("hold", ANNA, to=BEN, amount=amount, until=town.now + hours * HOUR_MS, **stamp)
+    name: bytes = stamp["id"]
+    return name
+
+
+def test_held_money_melts_as_its_payers_and_a_capture_gives_what_is_there() -> None:
+    town = town_of(ANNA, BEN, admission="steward", credit_limit=3)
+    town.done("issue", STEWARD, to=ANNA, amount=1_000)
+    hold = held(town, 1_000)
+    assert (town.balance(ANNA), town.books.posted("escrow")) == (0, 1_000)
+    town.at_tick(1001)
+    # 2 % of 1,000, though nothing is free: she is at -20, and with her credit of 3 there are 983.
+    assert town.balance(ANNA) == -20
+    assert town.say("capture", BEN, hold=hold, amount=1_001) == Refused("limit-exceeded", limit=1_000)
+    assert town.done("capture", BEN, hold=hold, amount=1_000) == [
+        ["melt", ANNA, "WRG", -20],
+        ["melt", "pool", "WRG", 20],
+        ["capture", "escrow", "WRG", -1_000],
+        ["capture", BEN, "WRG", 983],
+        ["void", ANNA, "WRG", 17],
+    ]
+    assert (town.balance(ANNA), town.balance(BEN), town.books.posted("escrow")) == (-3, 983, 0)
+    assert town.refusal("capture", BEN, hold=hold, amount=0) == "wrong-state"
+
+
+def test_hold_is_voided_by_its_payee_by_its_payer_in_time_and_by_the_ledger_a_day_later() -> None:
+    town = town_of(ANNA, BEN, CARL)
+    town.done("issue", STEWARD, to=ANNA, amount=100)
+    first, second, third = held(town, 10), held(town, 20), held(town, 30)
+    assert town.refusal("void", CARL, hold=first) == "not-authorised"
+    assert town.refusal("void", ANNA, hold=first) == "wrong-state"
+    assert town.done("void", BEN, hold=first) == [["void", "escrow", "WRG", -10], ["void", ANNA, "WRG", 10]]
+    for peer in (ANNA, BEN):
+        assert town.refusal("leave", peer) == "wrong-state"
+    town.at_tick(START_TICK + 5)
+    # 100 -> 98 -> 97 -> 96 -> 95 -> 94, 50 of which are held.
+    assert town.balance(ANNA) == 44
+    assert town.done("void", ANNA, hold=second)[:2] == [["melt", ANNA, "WRG", -6], ["melt", "pool", "WRG", 6]]
+    town.now += 24 * HOUR_MS - 1
+    assert town.refusal("lapse", LEDGER, of=third) == "wrong-state"
+    town.now += 1
+    assert town.refusal("lapse", ANNA, of=third) == "not-authorised"
+    assert town.done("lapse", LEDGER, of=third)[-2:] == [["void", "escrow", "WRG", -30], ["void", ANNA, "WRG", 30]]
+    for peer in (ANNA, BEN):
+        town.done("leave", peer)

@@ -18,7 +18,7 @@ from gesell_ledger.core.decide import Accepted, Replay, decide
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.names import uuid7
 from gesell_protocol.refusals import Refusal
-from tests.histories import LEDGER, POLICY, START_MS, Twin, key, keys_of, snapshot, stamp, submission
+from tests.histories import HOUR_MS, LEDGER, POLICY, START_MS, Twin, key, keys_of, snapshot, stamp, submission
 from tests.plain_model import PlainLedger, Refused
 
 ANNA, BEN, CARL, DORA = key("anna"), key("ben"), key("carl"), key("dora")
@@ -29,6 +29,11 @@ FIRST, SECOND = keys_of("steward", "second")
 BOTH = (FIRST, SECOND)
 MEMO = Memo(b"salt" * 4, "between us")
 ANNAS_BARE, ANNAS_SEALED, BENS_BARE, SHARE = (uuid7(START_MS, bytes([n]) * 10) for n in range(1, 5))
+FOR_ANNA, ANNA_HAS, FOR_BEN, FOR_ALL = (uuid7(START_MS, bytes([n]) * 10) for n in range(5, 9))
+OPEN, OVERDUE, ENDED = (uuid7(START_MS, bytes([n]) * 10) for n in range(9, 12))
+NO_GIFT = NO_HOLD = b"no such thing id"
+
+UNTIL = START_MS + 27 * HOUR_MS
 
 Row = tuple[str, str, dict[str, Any], tuple[bytes, ...]]
 
@@ -37,15 +42,23 @@ def world() -> Twin:
     """A commons where everything can go wrong.
 
     Anna (100 grains), Ben (nearly 10^18, with a phone and a tablet), Emil (in debt) and Gus (8 keys) are active, Carl
-    is suspended, Dora asks for Emil's handle, Fay has left. The pool holds 62.
+    is suspended, Dora asks for Emil's handle, Fay has left. The pool holds 62. Gus offers Anna two gifts, one of which
+    she has, one to Ben, one to all. He vouches for Emil with 10, and Emil needs them. Ben holds 5 for Anna, 5 more that
+    are overdue, and 5 that she let go.
     """
-    twin = Twin(stewards=("steward", "second"), threshold=2, admission="steward", credit_limit=50, notice_ticks=2)
+    rules: dict[str, Any] = {"admission": "steward", "credit_limit": 50, "notice_ticks": 2, "vouch_min": 5}
+    twin = Twin(stewards=("steward", "second"), threshold=2, **rules)
     handles = {ANNA: "ann", BEN: "ben", CARL: "carl", DORA: "queen", EMIL: "queen", FAY: "fay", GUS: "gus"}
     for peer, handle in handles.items():
         twin.done("join", peer, handle=handle)
         if peer != DORA:
             twin.done("admit", FIRST, signers=BOTH, peer=peer)
     twin.done("leave", FAY)
+    for name in (OVERDUE, ENDED):
+        twin.done("hold", BEN, to=ANNA, amount=5, until=twin.now_ms + HOUR_MS, id=name)
+    twin.done("void", ANNA, hold=ENDED)
+    twin.pass_ticks(25)
+    twin.done("hold", BEN, to=ANNA, amount=5, until=UNTIL, id=OPEN)
     twin.done("keys", BEN, signers=(BEN, PHONE), add=[PHONE])
     twin.done("keys", BEN, signers=(BEN, TABLET), add=[TABLET])
     twin.done("keys", GUS, signers=(GUS, *DEVICES), add=DEVICES)
@@ -59,6 +72,11 @@ def world() -> Twin:
     twin.done("pay", ANNA, legs=[[CARL, 1]], id=ANNAS_SEALED, memo=MEMO, **expires)
     twin.done("pay", EMIL, legs=[[CARL, 1]], id=BENS_BARE, **expires)
     twin.done("suspend", FIRST, signers=BOTH, peer=CARL)
+    for name, to in ((FOR_ANNA, ANNA), (ANNA_HAS, ANNA), (FOR_BEN, BEN), (FOR_ALL, "pool")):
+        twin.done("gift", GUS, to=to, kind="hour", quantity=5, id=name, **expires)
+    twin.done("thank", ANNA, gift=ANNA_HAS)
+    twin.done("vouch", GUS, limit=10, **{"for": EMIL})
+    twin.endow(EMIL, -50)
     # Fay's debt gives Ben his fortune without taking the issuer to its own limit.
     twin.endow(FAY, -6 * 10**17)
     twin.endow(BEN, 10**18 - 5)
@@ -67,8 +85,24 @@ def world() -> Twin:
 
 OPEN_POLICY = {**POLICY, "admission": "open", "notice_ticks": 2}
 NEW_POLICY = {**POLICY, "admission": "steward", "credit_limit": 50, "notice_ticks": 2}
-TICK = START_MS // 3_600_000 + 1
+TICK = START_MS // HOUR_MS + 26
 MUCH = 10**15
+
+LOAVES: dict[str, Any] = {"code": "loaves", "name": "Loaves of bread", "unit": "1", "scale": 0}
+LOAF: dict[str, Any] = {"kind": "loaves", "quantity": MUCH}
+#: The faults of `thank` and `decline`, which ask the same.
+ANSWERS: list[Row] = [
+    ("not-authorised", "no key", {"by": FAY, "gift": NO_GIFT}, (ANNA,)),
+    ("unknown-member", "who speaks", {}, (FAY,)),
+    ("not-active", "pending", {"by": DORA}, (DORA,)),
+    ("not-found", "", {"by": CARL}, (CARL,)),
+    ("not-authorised", "somebody else", {"gift": ANNA_HAS}, (CARL,)),
+    ("not-authorised", "stewards", {"gift": FOR_ALL}, (CARL,)),
+    ("not-found", "", {"by": FIRST, "gift": NO_GIFT}, (FIRST,)),
+    ("not-authorised", "stewards", {"gift": FOR_ALL}, (FIRST,)),
+    ("not-authorised", "somebody else", {"gift": FOR_ANNA}, BOTH),
+    ("wrong-state", "received", {"by": ANNA, "gift": ANNA_HAS}, (ANNA,)),
+]
 
 TABLES: dict[str, list[Row]] = {
     "join": [
@@ -99,7 +133,10 @@ TABLES: dict[str, list[Row]] = {
     "leave": [
         ("not-authorised", "", {"by": FAY}, (ANNA,)),
         ("unknown-member", "", {}, (FAY,)),
-        ("wrong-state", "", {"by": EMIL}, (EMIL,)),
+        ("wrong-state", "owes", {"by": EMIL}, (EMIL,)),
+        ("wrong-state", "hold", {"by": BEN}, (BEN,)),
+        ("wrong-state", "hold", {"by": ANNA}, (ANNA,)),
+        ("vouch-in-use", "", {"by": GUS}, (GUS,)),
         ("accepted", "", {"by": CARL}, (CARL,)),
     ],
     "keys": [
@@ -178,6 +215,110 @@ TABLES: dict[str, list[Row]] = {
         ("accepted", "", {"amount": 60}, BOTH),
         ("wrong-state", "before", {"amount": 3}, BOTH),
     ],
+    "kind": [
+        ("not-authorised", "no key", {"by": FIRST, **LOAVES, "code": "hour"}, (SECOND,)),
+        ("not-authorised", "takes a steward", {}, (FIRST,)),
+        ("wrong-state", "already", {}, BOTH),
+        ("accepted", "", LOAVES, BOTH),
+    ],
+    "gift": [
+        ("not-authorised", "no key", {"by": FAY, "to": STRANGER, **LOAF, "after": [NO_GIFT, FOR_BEN]}, (ANNA,)),
+        ("unknown-member", "who speaks", {}, (FAY,)),
+        ("not-active", "pending", {"by": DORA}, (DORA,)),
+        ("not-active", "suspended", {"by": CARL}, (CARL,)),
+        ("not-found", "kind", {"by": ANNA}, (ANNA,)),
+        ("not-found", "after", {"kind": "hour"}, (ANNA,)),
+        # Each of `after` in its order: what the first is refused for comes before any fault of the second.
+        ("not-authorised", "somebody else", {"after": [FOR_BEN, FOR_ANNA]}, (ANNA,)),
+        ("not-authorised", "somebody else", {"after": [FOR_ALL, FOR_ANNA]}, (ANNA,)),
+        ("wrong-state", "not received", {"after": [FOR_ANNA, NO_GIFT]}, (ANNA,)),
+        ("unknown-member", "receiver", {"after": [ANNA_HAS]}, (ANNA,)),
+        ("unknown-member", "receiver", {"to": DORA}, (ANNA,)),
+        ("accepted", "", {"to": CARL}, (ANNA,)),
+    ],
+    "thank": [
+        *ANSWERS,
+        ("accepted", "", {"by": ANNA, "gift": FOR_ANNA}, (ANNA,)),
+        ("accepted", "", {"by": FIRST, "gift": FOR_ALL}, BOTH),
+    ],
+    "decline": [
+        *ANSWERS,
+        ("accepted", "", {"by": ANNA, "gift": FOR_ANNA}, (ANNA,)),
+        ("accepted", "", {"by": FIRST, "gift": FOR_ALL}, BOTH),
+    ],
+    "withdraw": [
+        ("not-authorised", "no key", {"by": FAY, "gift": NO_GIFT}, (ANNA,)),
+        ("unknown-member", "who speaks", {}, (FAY,)),
+        ("unknown-member", "who speaks", {"by": FIRST}, BOTH),
+        ("not-active", "pending", {"by": DORA}, (DORA,)),
+        ("not-found", "", {"by": CARL}, (CARL,)),
+        ("not-authorised", "giver", {"gift": ANNA_HAS}, (CARL,)),
+        ("wrong-state", "received", {"by": GUS}, (GUS,)),
+        ("accepted", "", {"gift": FOR_ANNA}, (GUS,)),
+    ],
+    "vouch": [
+        ("not-authorised", "no key", {"by": FAY, "for": DORA, "limit": 0}, (ANNA,)),
+        ("unknown-member", "who speaks", {}, (FAY,)),
+        ("not-active", "suspended", {"by": CARL}, (CARL,)),
+        ("wrong-state", "", {"by": EMIL}, (EMIL,)),
+        ("unknown-member", "not a member", {"limit": 4}, (EMIL,)),
+        ("limit-exceeded", "at least", {"for": CARL}, (EMIL,)),
+        ("limit-exceeded", "room", {"limit": 61}, (EMIL,)),
+        ("insufficient-funds", "", {"limit": 60}, (EMIL,)),
+        ("accepted", "", {"limit": 6}, (EMIL,)),
+        ("limit-exceeded", "at least", {"by": GUS, "for": EMIL, "limit": 4}, (GUS,)),
+        ("vouch-in-use", "", {"limit": 5}, (GUS,)),
+        ("vouch-in-use", "", {"limit": 0}, (GUS,)),
+        ("accepted", "", {"limit": 11}, (GUS,)),
+    ],
+    "writeoff": [
+        ("not-authorised", "no key", {"by": FIRST, "peer": FAY}, (SECOND,)),
+        ("not-authorised", "takes a steward", {}, (FIRST,)),
+        ("unknown-member", "", {}, BOTH),
+        ("unknown-member", "", {"peer": DORA}, BOTH),
+        ("wrong-state", "", {"peer": ANNA}, BOTH),
+        ("accepted", "", {"peer": EMIL}, BOTH),
+    ],
+    "hold": [
+        ("not-authorised", "no key", {"by": FAY, "to": DORA, "amount": MUCH, "until": 0}, (ANNA,)),
+        ("unknown-member", "who speaks", {}, (FAY,)),
+        ("not-active", "suspended", {"by": CARL}, (CARL,)),
+        ("unknown-member", "payee", {"by": ANNA}, (ANNA,)),
+        ("limit-exceeded", "30 days", {"to": BEN}, (ANNA,)),
+        ("limit-exceeded", "30 days", {"until": UNTIL + 30 * 24 * HOUR_MS}, (ANNA,)),
+        ("insufficient-funds", "", {"until": UNTIL}, (ANNA,)),
+        ("accepted", "", {"amount": 98 + 50}, (ANNA,)),
+    ],
+    "capture": [
+        ("not-authorised", "no key", {"by": FAY, "hold": NO_HOLD, "amount": 6}, (ANNA,)),
+        ("unknown-member", "who speaks", {}, (FAY,)),
+        ("not-active", "pending", {"by": DORA}, (DORA,)),
+        ("not-found", "", {"by": CARL}, (CARL,)),
+        ("not-authorised", "payee", {"hold": ENDED}, (CARL,)),
+        ("not-authorised", "payee", {"by": BEN}, (BEN,)),
+        ("wrong-state", "already", {"by": ANNA}, (ANNA,)),
+        ("limit-exceeded", "held", {"hold": OPEN}, (ANNA,)),
+        ("accepted", "", {"amount": 5}, (ANNA,)),
+    ],
+    "void": [
+        ("not-authorised", "no key", {"by": FAY, "hold": NO_HOLD}, (ANNA,)),
+        ("unknown-member", "who speaks", {}, (FAY,)),
+        ("not-active", "pending", {"by": DORA}, (DORA,)),
+        ("not-found", "", {"by": CARL}, (CARL,)),
+        ("not-authorised", "payer", {"hold": ENDED}, (CARL,)),
+        ("wrong-state", "already", {"by": BEN}, (BEN,)),
+        ("wrong-state", "not before", {"hold": OPEN}, (BEN,)),
+        ("accepted", "", {"by": ANNA}, (ANNA,)),
+        ("accepted", "", {"by": BEN, "hold": OVERDUE}, (BEN,)),
+    ],
+    "lapse": [
+        ("not-authorised", "", {"by": FIRST, "of": NO_HOLD}, (FIRST,)),
+        ("not-authorised", "", {"by": LEDGER}, (FIRST,)),
+        ("not-found", "", {}, (LEDGER,)),
+        ("wrong-state", "already", {"of": ENDED}, (LEDGER,)),
+        ("wrong-state", "less than a day", {"of": OPEN}, (LEDGER,)),
+        ("accepted", "", {"of": OVERDUE}, (LEDGER,)),
+    ],
     "sweep": [
         ("not-authorised", "", {"by": FIRST, "accounts": [STRANGER]}, (FIRST,)),
         ("not-authorised", "", {"by": LEDGER}, (FIRST,)),
@@ -251,7 +392,8 @@ def test_payout_with_many_faults_gets_the_first_refusal_of_the_order() -> None:
         made |= mended
         outcome = twin.submit(twin.fields("payout", **made), signers)
         assert (outcome.code if isinstance(outcome, Refusal) else "accepted") == code, (mended, outcome)
-    assert [twin.books.account(holder, "WRG").balance for holder in ("pool", "escrow")] == [22, 0]
+    # What is left in escrow are Ben's two holds.
+    assert [twin.books.account(holder, "WRG").balance for holder in ("pool", "escrow")] == [22, 10]
 
 
 def test_share_is_for_commons_whose_stewards_admit() -> None:
