@@ -52,7 +52,7 @@ def new_id(time_ms: int) -> bytes:
 
 
 def write_envelope(
-    kind: str, by: bytes, signers: Iterable[Signer], *, now_ms: int, memo: Memo | None = None, **fields: Any
+    kind: str, by: bytes, signers: Iterable[Signer], /, *, now_ms: int, memo: Memo | None = None, **fields: Any
 ) -> Envelope:
     """Sign a statement; `id` (time `now_ms`) and `expires` (an hour later) are made up unless given."""
     fields = {"id": new_id(now_ms), "expires": now_ms + HOUR_MS, **fields}

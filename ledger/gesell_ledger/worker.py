@@ -49,6 +49,7 @@ from gesell_ledger.storage.faults import Fault
 from gesell_ledger.storage.folds import Folds
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.readings import Readings
+from gesell_ledger.storage.trust import VouchReader
 from gesell_ledger.storage.webhooks import Webhooks
 
 SWITCH_SECONDS: Final = 0.0005
@@ -166,6 +167,7 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
         intake=intake,
         reader=reader,
         readings=Readings(reading),
+        vouches=VouchReader(reading),
         hooks=Webhooks(reading),
         clock=clock,
         metrics=metrics,

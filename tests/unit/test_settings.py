@@ -34,6 +34,8 @@ def settings(**said: Any) -> Settings:
         ({"min_tick_seconds": 31_536_001}, "--min-tick-seconds"),
         ({"sweep_ticks": 0}, "--sweep-ticks"),
         ({"sweep_ticks": 10_001}, "--sweep-ticks"),
+        ({"half_life_days": 0}, "--half-life-days"),
+        ({"half_life_days": 36_501}, "--half-life-days"),
         ({"demo": True, "clock_speed": 0}, "--clock-speed"),
         ({"demo": True, "clock_speed": 10_000_001}, "--clock-speed"),
         ({"demo": True, "clock_start_ms": -1}, "--clock-start"),
@@ -54,6 +56,8 @@ def test_what_lies_outside_its_range_is_refused_by_name(said: dict[str, Any], na
         {"min_tick_seconds": 31_536_000},
         {"sweep_ticks": 1},
         {"sweep_ticks": 10_000},
+        {"half_life_days": 1},
+        {"half_life_days": 36_500},
         {"demo": True, "clock_speed": 10_000_000, "clock_start_ms": 0},
     ],
 )
@@ -215,6 +219,7 @@ def test_every_setting_is_reached_from_the_command_line(serve: Serve, tmp_path: 
         *("--key", str(tmp_path / "key"), "--key-passphrase-file", str(tmp_path / "pass"), "--min-tick-seconds", "2"),
         *("--sweep-ticks", "3", "--demo", "--clock-start", "1970-01-01T00:00:01Z", "--clock-speed", "4"),
         *("--accept-clock", "--unsafe-durability", "--webhooks-to-private", "--workers", "2", "--log-format", "json"),
+        *("--half-life-days", "5"),
     )
     plain = settings()
     same = [name for name in Settings.__dataclass_fields__ if getattr(made, name) == getattr(plain, name)]
@@ -272,6 +277,7 @@ def test_every_setting_is_reached_from_the_environment_and_from_the_file(
         "webhooks-to-private": True,
         "min-tick-seconds": 2,
         "sweep-ticks": 3,
+        "half-life-days": 5,
         "accept-clock": True,
         "demo": True,
         "clock-start": "1970-01-01T00:00:01Z",

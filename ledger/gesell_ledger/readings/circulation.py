@@ -28,10 +28,14 @@ T = TypeVar("T")
 
 STEPS_MAX: Final = 1_000
 STEPS_DEFAULT: Final = 30
+#: Longer than any community has lasted, and short enough that no moment leaves 64 bits.
+STEP_TICKS_MAX: Final = 1_000_000
 PPM: Final = 1_000_000
-#: What one request may cost: accounts brought up to date and postings read for it, and pairs put together.
+#: What one request may cost: accounts brought up to date and postings read for it, pairs put together, looks at who
+#: could have brought a payment back.
 ACCOUNTS_MAX: Final = 200_000
 PAIRS_MAX: Final = 500_000
+LOOKS_MAX: Final = 5_000_000
 #: Figures remembered of all commons together, and requests that may wait for their turn to compute some.
 KNOWN_MAX: Final = 20_000
 WAITING_MAX: Final = 32
@@ -85,8 +89,9 @@ class Flow:
 class _Budget:
     """What is left of what a request may cost."""
 
-    accounts: int = ACCOUNTS_MAX
-    pairs: int = PAIRS_MAX
+    accounts: int
+    pairs: int
+    looks: int
 
 
 class Circulation:
@@ -133,7 +138,7 @@ class Circulation:
         sums = await snapshot.list_steps(**span)
         parts = await snapshot.list_sums(**span)
         ends = await snapshot.list_ends(ticks)
-        budget = _Budget()
+        budget = _Budget(accounts=ACCOUNTS_MAX, pairs=PAIRS_MAX, looks=LOOKS_MAX)
         stocks = await self._stocks(snapshot, commons, [min(tick, now) for tick in ticks], ends, budget)
         found = []
         for place in reversed(range(len(spans))):
@@ -172,7 +177,11 @@ class Circulation:
             await asyncio.sleep(0)
         if pairs.gift_accounts:
             pairs.know(await snapshot.load_givers(sorted(pairs.gift_accounts)))
-        return self._remember(key, await pairs.count())
+        whole = budget.looks == LOOKS_MAX
+        rounds, looks = await pairs.count(looks=budget.looks)
+        budget.looks -= looks
+        # Another request may have more to spend on it, unless nothing of this one's was spent before.
+        return self._remember(key, rounds) if rounds.returned_3 is not None or whole else rounds
 
     # ── How money stood ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,9 +235,9 @@ async def _take_stock(snapshot: Snapshot, commons: Commons, tick: int, end: End,
             return None
         for place, (number, _, holding) in enumerate(page):
             now = melt(holding._replace(inflows=tuple(arrived.get(number, ()))), timeline, tick)
-            balances.append(now.balance)
-            held += now.balance
-            still += max(0, now.balance - sum(grains for _, grains in now.inflows))
+            balances.append(max(0, now.balance))
+            held += balances[-1]
+            still += max(0, now.balance + now.escrow - sum(grains for _, grains in now.inflows))
             if place % BREATH == 0:
                 await asyncio.sleep(0)
     return Stock(held + end.escrow, still, gini_ppm(balances, members=end.active + end.suspended))

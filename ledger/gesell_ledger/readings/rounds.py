@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: Above this many looks at a third member, what returns in rounds of three is not computed.
-LOOKS_MAX: Final = 2_000_000
-BREATH: Final = 2_000
+#: The event loop breathes after so many looks.
+BREATH: Final = 10_000
+
+_NOTHING: Final[Mapping[int, int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,39 +54,49 @@ class Pairs:
             if len(holder) == 32:
                 self._gave.add(holder if money is None else money)
 
-    async def count(self) -> Rounds:
-        """Count what there is; breathes."""
+    async def count(self, *, looks: int) -> tuple[Rounds, int]:
+        """Count what there is, in rounds of three only if at most so many looks at a third member are enough; and how
+        many it took. Breathes.
+        """
         into: dict[int, dict[int, int]] = {}
         for payer, out in self._out.items():
             for payee, amount in out.items():
                 into.setdefault(payee, {})[payer] = amount
         paid, received = self._out.keys(), into.keys()
-        return Rounds(
+        needed = self._looks(into)
+        rounds = Rounds(
             active=len(paid | received | self._gave),
             only_paid=len(paid - received),
             only_received=len(received - paid),
             both=len(paid & received),
             returned_2=sum(
-                min(amount, self._out.get(payee, {}).get(payer, 0))
+                min(amount, self._out.get(payee, _NOTHING).get(payer, 0))
                 for payer, out in self._out.items()
                 for payee, amount in out.items()
             ),
-            returned_3=await self._returned_3(into),
+            returned_3=await self._returned_3(into) if needed <= looks else None,
+        )
+        return rounds, min(needed, looks)
+
+    def _looks(self, into: Mapping[int, Mapping[int, int]]) -> int:
+        """How many looks at a third member the rounds of three take."""
+        return sum(
+            min(len(self._out.get(payee, _NOTHING)), len(into.get(payer, _NOTHING)))
+            for payer, out in self._out.items()
+            for payee in out
         )
 
-    async def _returned_3(self, into: Mapping[int, Mapping[int, int]]) -> int | None:
+    async def _returned_3(self, into: Mapping[int, Mapping[int, int]]) -> int:
         """Of each a→b what could come back by others c: at most the sum of the lesser of b→c and c→a."""
-        nothing: dict[int, int] = {}
-        edges = [(a, b, amount) for a, out in self._out.items() for b, amount in out.items()]
-        looks = sum(min(len(self._out.get(b, nothing)), len(into.get(a, nothing))) for a, b, _ in edges)
-        if looks > LOOKS_MAX:
-            return None
         returned = weight = 0
-        for a, b, amount in edges:
-            onward, back = self._out.get(b, nothing), into.get(a, nothing)
-            few, many = (onward, back) if len(onward) < len(back) else (back, onward)
-            returned += min(amount, sum(min(grains, many[c]) for c, grains in few.items() if c in many))
-            weight += 1 + len(few)
+        for a, out in self._out.items():
+            back = into.get(a, _NOTHING)
+            for b, amount in out.items():
+                onward = self._out.get(b, _NOTHING)
+                third = onward.keys() & back.keys()
+                if third:
+                    returned += min(amount, sum(min(onward[c], back[c]) for c in third))
+                weight += 1 + min(len(onward), len(back))
             if weight > BREATH:
                 weight = 0
                 await asyncio.sleep(0)

@@ -3,7 +3,8 @@
 Owns what counts as a contact, a payment, a gift, and how strength fades. It knows the log alone, entry by entry in
 their order, and must not know what the books say now.
 
-1. A payment is a leg of `pay`. A gift counts at its `thank`, with the category that it was offered under.
+1. A payment is a leg of `pay`, or what a `capture` gave its payee, under the hold's category. A gift counts at its
+   `thank`, under the category of its offer.
 2. A contact of two members is a payment or a gift from one to the other, or a `vouch` of more than 0. Each tick in
    which two had a contact counts 1, once; what counted k ticks ago counts 2^(−k · tick / half-life).
 3. A gift counts 1 in the standing of both sides, and fades likewise. What is given to the pool counts as given.
@@ -35,6 +36,7 @@ class Said(msgspec.Struct, frozen=True):
     category: str = ""
     peer: bytes = b""
     gift: bytes = b""
+    hold: bytes = b""
     limit: int = 0
     whom: bytes = msgspec.field(default=b"", name="for")
 
@@ -91,7 +93,11 @@ class _Tick:
 
 
 class Tally:
-    """Adds up a run, whose entries said `said`; `memberships` and `categories` (of gifts, by id) are what it needs."""
+    """Adds up a run, whose entries said `said`.
+
+    What it needs beside: the `memberships` of who comes and goes, the gifts and holds that are `answered`, by id, and
+    the `numbers` of their payers' accounts.
+    """
 
     def __init__(
         self,
@@ -100,7 +106,8 @@ class Tally:
         cursor: Cursor,
         *,
         memberships: dict[bytes, Membership],
-        categories: Mapping[bytes, str],
+        answered: Mapping[bytes, Said],
+        numbers: Mapping[bytes, int],
     ) -> None:
         self._run = run
         self._said = said
@@ -109,7 +116,8 @@ class Tally:
         self._code = run.commons.currency.code
         self._half_life_ms = cursor.half_life_ms
         self._memberships = memberships
-        self._categories = categories
+        self._answered = answered
+        self._numbers = numbers
         self._reserved = {number: holder for number, (holder, _) in run.accounts.items() if isinstance(holder, str)}
         self._active, self._suspended = cursor.active, cursor.suspended
         self._pool, self._escrow = cursor.pool, cursor.escrow
@@ -167,6 +175,9 @@ class Tally:
                     payer = account
                 else:
                     self._pay(said, payer, account, amount)
+            elif reason == "capture":
+                hold = self._answered[said.hold]
+                self._pay(hold, self._numbers[hold.by], account, amount)
             else:
                 self._move_money(reason, amount)
         if said.type == "pay":
@@ -203,7 +214,7 @@ class Tally:
     # ── Payments, gifts, contacts ────────────────────────────────────────────────────────────────────────────────
 
     def _pay(self, said: Said, payer: int, account: int, amount: int) -> None:
-        """One leg (rule 1), from account to account."""
+        """One payment (rule 1) from account to account, as the payer said it."""
         payee = self._run.accounts[account][0]
         assert isinstance(payee, bytes)
         relation = self._touch(said.by, payee)
@@ -226,7 +237,7 @@ class Tally:
         giver, kind = self._run.accounts[from_account]
         receiver, _ = self._run.accounts[to_account]
         assert isinstance(giver, bytes)
-        category = self._categories[said.gift]
+        category = self._answered[said.gift].category
         self._gave.add((from_account, to_account))
         _count(self._flow_sums, (self._tick, kind, category), quantity)
         standing = self._standings.setdefault(giver, _Standing())
@@ -308,7 +319,7 @@ class Tally:
             (*pair, *_relation_values(relation)) for pair, relation in sorted(self._relations.items(), key=_key)
         ]
         changes.vouches = [(*pair, *grains) for pair, grains in self._vouches_of_pairs().items()]
-        changes.relation_sums = [(*key, *sums) for key, sums in self._relation_sums.items()]
+        changes.relation_sums = [(*key, *sums) for key, sums in sorted(self._relation_sums.items())]
         changes.standings = [(peer, *_standing_values(standing)) for peer, standing in self._standings.items()]
         changes.flow_sums = [(*key, *sums) for key, sums in self._flow_sums.items()]
         return changes
@@ -333,11 +344,13 @@ async def tally(fold: Fold, run: Run) -> Tally:
     """Load what a run asks for beside its entries, and add it up."""
     said = [_read_body(body) for _, _, body in run.entries]
     moving = [one for one in said if one.type in _MEMBERSHIPS]
-    gifts = [one.gift for one in said if one.type == "thank"]
+    answers = [one.gift or one.hold for one in said if one.type in ("thank", "capture")]
     memberships = await fold.load_memberships({peer for one in moving for peer in (one.by, one.peer)}) if moving else {}
-    bodies = await fold.load_bodies(gifts) if gifts else {}
-    categories = {name: _read_body(body).category for name, body in bodies.items()}
-    made = Tally(run, said, fold.cursor, memberships=memberships, categories=categories)
+    bodies = await fold.load_bodies(answers) if answers else {}
+    answered = {name: _read_body(body) for name, body in bodies.items()}
+    payers = {one.by for one in answered.values() if one.type == "hold"}
+    numbers = await fold.load_numbers(payers, asset=run.commons.currency.code) if payers else {}
+    made = Tally(run, said, fold.cursor, memberships=memberships, answered=answered, numbers=numbers)
     await made.add_all()
     return made
 

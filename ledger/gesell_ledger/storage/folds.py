@@ -203,6 +203,11 @@ class Fold:
         found = await self._connection.fetch(_READINGS["load_memberships"], self._commons_id, list(peers))
         return {row["peer"]: Membership(row["status"], row["barred"], row["was_active"]) for row in found}
 
+    async def load_numbers(self, peers: Iterable[bytes], *, asset: str) -> dict[bytes, int]:
+        """The numbers of some peers' accounts in an asset."""
+        found = await self._connection.fetch(_READINGS["load_numbers"], self._commons_id, list(peers), asset)
+        return {row["holder"]: row["number"] for row in found}
+
     async def load_bodies(self, names: Iterable[bytes]) -> dict[bytes, bytes]:
         """The bodies of accepted statements by their ids."""
         found = await self._connection.fetch(

@@ -248,9 +248,9 @@ class Snapshot:
         return {row["number"]: (row["holder"], row["money"]) for row in found}
 
     async def list_balances(self, *, last_seq: int) -> AsyncIterator[tuple[int, list[tuple[int, int, Holding]]]]:
-        """Members' money above zero as it was posted up to an entry, a page at a time: how many accounts were looked
-        at, and (account, seq of its last posting, holding) of each that has something, as it was then brought up to
-        date and without its inflows.
+        """Members' money as it was posted up to an entry, a page at a time: how many accounts were looked at, and
+        (account, seq of its last posting, holding) of each that has something, its holds included, as it was then
+        brought up to date and without its inflows.
         """
         after = -1
         while True:
@@ -265,9 +265,9 @@ class Snapshot:
             yield (
                 len(found),
                 [
-                    (row["number"], row["seq"], Holding(row["balance"], 0, row["at_ms"] // self._tick_ms))
+                    (row["number"], row["seq"], Holding(row["balance"], row["escrow"], row["at_ms"] // self._tick_ms))
                     for row in found
-                    if row["seq"] is not None and row["balance"] > 0
+                    if row["seq"] is not None and row["balance"] + row["escrow"] > 0
                 ],
             )
             if len(found) < ACCOUNTS_CHUNK:

@@ -69,6 +69,12 @@ SELECT number, holder, asset
 FROM gesell.account
 WHERE commons_id = $1 AND number = ANY($2::bigint[]);
 
+-- name: load_numbers
+-- The numbers of some holders' accounts in an asset.
+SELECT holder, number
+FROM gesell.account
+WHERE commons_id = $1 AND holder = ANY($2::bytea[]) AND asset = $3;
+
 -- name: load_bodies
 -- The bodies of some statements by their ids.
 SELECT id, body
@@ -342,25 +348,40 @@ LIMIT $5;
 -- name: load_givers
 -- Whose gift accounts some numbers are, and the number of the holder's money account if there is one.
 SELECT g.number, g.holder, m.number AS money
-FROM gesell.account g
-LEFT JOIN gesell.account m ON m.commons_id = g.commons_id AND m.holder = g.holder AND m.asset = $3
-WHERE g.commons_id = $1 AND g.number = ANY($2::bigint[]);
+FROM unnest($2::bigint[]) AS asked (number)
+CROSS JOIN LATERAL (
+    SELECT number, holder FROM gesell.account WHERE commons_id = $1 AND number = asked.number LIMIT 1
+) g
+LEFT JOIN LATERAL (
+    SELECT number FROM gesell.account WHERE commons_id = $1 AND holder = g.holder AND asset = $3 LIMIT 1
+) m ON true;
 
 -- name: list_balances_at
--- The last posting up to an entry of members' money accounts, null for other accounts, a page of all at a time.
-SELECT a.number, last.seq, last.balance, last.at_ms
-FROM gesell.account a
+-- The last posting up to an entry of members' money accounts and their open holds then, null for other accounts.
+SELECT a.number, last.seq, last.balance, last.at_ms, coalesce(aside.amount, 0)::bigint AS escrow
+FROM (
+    SELECT number, holder, asset
+    FROM gesell.account
+    WHERE commons_id = $1 AND number > $4
+    ORDER BY number
+    LIMIT $5
+) a
 LEFT JOIN LATERAL (
     SELECT p.seq, p.balance, e.at_ms
     FROM gesell.posting p
     JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
     WHERE p.commons_id = $1 AND p.account = a.number AND p.seq <= $2 AND e.commons_id = $1
+      AND a.asset = $3 AND octet_length(a.holder) = 32
     ORDER BY p.seq DESC, p.n DESC
     LIMIT 1
-) last ON a.asset = $3 AND octet_length(a.holder) = 32
-WHERE a.commons_id = $1 AND a.number > $4
-ORDER BY a.number
-LIMIT $5;
+) last ON true
+LEFT JOIN LATERAL (
+    SELECT sum(amount) AS amount
+    FROM gesell.hold
+    WHERE commons_id = $1 AND payer = a.holder AND seq <= $2 AND (ended IS NULL OR ended > $2)
+      AND last.seq IS NOT NULL
+) aside ON true
+ORDER BY a.number;
 
 -- name: list_inflows_at
 -- What reached some accounts from a tick of each on, up to an entry of each, by tick; a bounded number of postings.

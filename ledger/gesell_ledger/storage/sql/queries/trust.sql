@@ -28,6 +28,6 @@ FROM (
 
 -- name: load_members
 -- Members by their keys, those who have left included.
-SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees
+SELECT peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees, awaits
 FROM gesell.member
 WHERE commons_id = $1 AND peer = ANY($2::bytea[]);
