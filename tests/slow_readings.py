@@ -37,6 +37,11 @@ class SlowReadings:
     def tick_of(self, entry: Mapping[str, Any]) -> int:
         return int(entry["at"] // self.tick_ms)
 
+    @property
+    def first_tick(self) -> int:
+        """The tick of the founding."""
+        return self.tick_of(self.entries[0])
+
     def weight(self, ticks: int) -> float:
         return float(2 ** (-ticks * self.tick_ms / self.half_life_ms))
 

@@ -168,17 +168,21 @@ class Line:
         assert status == 200, (path, status, answer)
         return answer
 
+    def page(self, path: str) -> tuple[Any, str]:
+        """A page of a list, and the path of the next one, empty for none."""
+        self._connection.request("GET", path, headers=self._headers)
+        response = self._connection.getresponse()
+        link = response.getheader("Link", "")
+        answer = json.loads(response.read())
+        assert response.status == 200, (path, answer)
+        return answer, link[1 : link.index(">")] if 'rel="next"' in link else ""
+
     def items(self, path: str) -> list[Any]:
         """All items of a list, page after page."""
         items: list[Any] = []
         while path:
-            self._connection.request("GET", path, headers=self._headers)
-            response = self._connection.getresponse()
-            link = response.getheader("Link", "")
-            answer = json.loads(response.read())
-            assert response.status == 200, (path, answer)
+            answer, path = self.page(path)
             items += answer["items"]
-            path = link[1 : link.index(">")] if 'rel="next"' in link else ""
         return items
 
     def time(self) -> int:

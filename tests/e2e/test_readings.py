@@ -6,7 +6,6 @@ fold when it is cut off, `tests/integration/test_folder.py`'s.
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import did_of
+from tests.hold_readings import hold_readings, settle
 from tests.running import Service, running
 from tests.slow_readings import SlowReadings
 from tests.speaking import Line, name_of, new_id, signer_of, write_envelope, write_found
@@ -196,68 +196,11 @@ class Life:
     def _send(self, envelopes: list[Envelope]) -> bool:
         return any(result["status"] == "accepted" for result in self.line.post(envelopes))
 
-    # ── Comparing ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def settle(self) -> list[Any]:
-        """Wait until the readings are where the log is, and stays; the entries."""
-        for _ in range(400):
-            entries = self.line.items(f"{self.path}/entries?limit=1000")
-            if self.line.get(f"{self.path}/flow?step=1000")["as_of_seq"] == len(entries):
-                return entries
-            time.sleep(0.05)
-        raise AssertionError("the readings do not come to the end of the log")
-
-    def relationships(self, member: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Each relationship of a member, with the page that it stood on."""
-        path = f"{self.path}/members/{member}/relationships?limit=3"
-        while path:
-            self.line._connection.request("GET", path)
-            response = self.line._connection.getresponse()
-            link = response.getheader("Link", "")
-            assert response.status == 200
-            page = json.loads(response.read())
-            assert len(page["items"]) <= 3
-            for item in page["items"]:
-                yield item, page
-            path = link[1 : link.index(">")] if 'rel="next"' in link else ""
-
-    def agree(self) -> SlowReadings:
-        """Everything that the readings say is what the entries say."""
-        slow = SlowReadings(self.settle(), half_life_ms=HALF_LIFE_MS)
-        self._agree_on_members(slow)
-        first = slow.tick_of(slow.entries[0])
-        for step in (1, 2, 5, 1000):
-            flow = self.line.get(f"{self.path}/flow?from=0&step={step}")
-            now = flow["at"] // slow.tick_ms
-            assert flow["tick"] == now
-            assert flow["as_of_seq"] == len(slow.entries)
-            begins = range(first // step * step, now + 1, step)
-            assert [item["from"] for item in flow["items"]] == [begin * slow.tick_ms for begin in begins]
-            for begin, item in zip(begins, flow["items"], strict=True):
-                assert item == slow.flow(first=begin, end=begin + step, now_ms=flow["at"]), (step, begin)
-        return slow
-
-    def _agree_on_members(self, slow: SlowReadings) -> None:
-        strengths: dict[frozenset[str], set[tuple[int, float]]] = {}
-        for one in PEOPLE:
-            member = did_of(one.public_key)
-            shown = list(self.relationships(member))
-            assert {item["peer"] for item, _ in shown} == slow.peers(member)
-            order = [slow.relationship(member, item["peer"], tick=shown[0][1]["tick"])["strength"] for item, _ in shown]
-            assert order == pytest.approx(sorted(order, reverse=True))
-            for item, page in shown:
-                assert page["as_of_seq"] == len(slow.entries)
-                expected = slow.relationship(member, item["peer"], tick=page["tick"])
-                strengths.setdefault(frozenset((member, item["peer"])), set()).add((page["tick"], item["strength"]))
-                assert item.pop("strength") == pytest.approx(expected.pop("strength"), abs=2e-6)
-                assert item == expected
-            standing = self.line.get(f"{self.path}/members/{member}/standing")
-            expected = slow.standing(member, tick=standing["tick"])
-            for side in ("given", "received"):
-                assert standing[side].pop("weight") == pytest.approx(expected[side].pop("weight"), abs=2e-6)
-                assert standing[side] == expected[side]
-        for told in strengths.values():
-            assert len({strength for _, strength in told}) == len({tick for tick, _ in told}), "both sides see the same"
+def agree(town: Life) -> SlowReadings:
+    """Everything that the readings of a town say is what its entries say."""
+    members = [did_of(one.public_key) for one in PEOPLE]
+    return hold_readings(town.line, town.path, members, half_life_ms=HALF_LIFE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +219,8 @@ def test_readings_of_two_towns_agree_with_their_entries(fast: Service) -> None:
             town.live(EVENTS[place])
         time.sleep(0.5)
         if place == len(EVENTS) // 2:
-            towns[0].agree()
-    lived = [town.agree() for town in towns]
+            agree(towns[0])
+    lived = [agree(town) for town in towns]
     kinds = [Counter(entry["type"] for entry in slow.entries) for slow in lived]
     assert {"pay", "gift", "thank", "decline", "withdraw", "retire", "leave", "suspend"} <= set(kinds[0] & kinds[1])
     assert {"vouch", "writeoff", "share", "payout", "grant", "admit", "policy"} <= set(kinds[0])
@@ -287,7 +230,7 @@ def test_readings_of_two_towns_agree_with_their_entries(fast: Service) -> None:
     assert rebuilt.returncode == 0
     for town in towns:
         assert f"{town.commons.hex()}: " in rebuilt.stdout
-        town.agree()
+        agree(town)
     line.close()
 
 
@@ -334,7 +277,7 @@ def test_a_question_for_circulation_that_is_none_is_refused(town: Life, query: s
 
 
 def test_steps_lie_between_the_founding_and_now(town: Life) -> None:
-    town.settle()
+    settle(town.line, town.path)
     now = town.line.time()
     for query, count in (("from=0&to=1", 0), (f"from={2**63 - 1}", 0), (f"from=0&to={2**63 - 1}&step=1000000", 1)):
         assert len(town.line.get(f"{town.path}/flow?{query}")["items"]) == count, query

@@ -28,6 +28,7 @@ from gesell_protocol.envelopes import Envelope, Memo
 from gesell_protocol.names import did_of, id_text, peer_of, unbase64url
 from gesell_protocol.receipts import check_receipt, read_receipt
 from gesell_protocol.statements import read_statement, write_body
+from tests.hold_readings import hold_readings
 from tests.plain_model import Accepted, PlainCommons, PlainLedger, Refused
 from tests.running import Service, running
 from tests.speaking import HOUR_MS, POLICY, Line, fields_of, name_of, sign_body, signer_of, write_envelope, write_found
@@ -35,6 +36,8 @@ from tests.speaking import HOUR_MS, POLICY, Line, fields_of, name_of, sign_body,
 EXAMPLES = 14
 STEPS = 45
 EXPIRES_MS = 6 * 24 * HOUR_MS  # six of our seconds: more than any stall of the test
+#: What the service has if nothing is said (docs/readings.md).
+HALF_LIFE_MS = 180 * 24 * HOUR_MS
 LINES = 3  # connections that say the same at once
 
 PEERS = [signer_of(f"peer {n}") for n in range(6)]
@@ -612,6 +615,13 @@ class LedgerMachine(RuleBasedStateMachine):
             self.compare_member(peer.public_key)
         self.compare_head()
         self.compare_gifts()
+        self.compare_readings()
+
+    def compare_readings(self) -> None:
+        """Relationships, standing and flow are what a slow fold of the entries makes."""
+        known = [did_of(peer.public_key) for peer in PEERS if self.books.status(peer.public_key) is not None]
+        members = [did for did in known if self.line.ask(f"{self.path}/members/{did}/standing")[0] == 200]
+        hold_readings(self.line, self.path, members, half_life_ms=HALF_LIFE_MS)
 
     def compare_gifts(self) -> None:
         """Every gift, what became of it, and the thread in both directions."""
