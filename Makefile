@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test trace check unit format vectors lock clean bench
+.PHONY: demo test trace trust check unit format vectors lock clean bench
 
 demo: .venv/ready
 	$(BIN)/gesell demo
@@ -15,6 +15,10 @@ test: .venv/ready
 # The whole real trace, of which `make test` replays those who pay.
 trace: .venv/ready
 	WHOLE_TRACE=1 $(PYTEST) tests/e2e/test_replay.py
+
+# Every positive rating of Bitcoin OTC as a vouch, of which `make test` loads the first ones.
+trust: .venv/ready
+	WHOLE_OTC=1 $(PYTEST) tests/e2e/test_otc.py
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ LONGEST = (
     "e2e/test_client_rights.py",
     "integration/test_embedded.py",
     "simulation/test_ledger_machine.py",
+    "e2e/test_otc.py",
 )
 
 

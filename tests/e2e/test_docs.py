@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import pytest
 from cyclopts import App
 from standardwebhooks import Webhook
 
-from gesell import Client, Peer
+from gesell import Client, Peer, default_policy
 from gesell_ledger import commands as ledger_commands
 from gesell_ledger.api.routes import ROUTES
 from gesell_ledger.configuration import Options, variable_of
@@ -53,13 +54,19 @@ SERVERS = [text for page in PAGES for text in blocks(page, "python") if "web.run
 
 @pytest.fixture
 async def commons(service: Service, folder: Path) -> AsyncIterator[str]:
-    """A commons that ada and eve keep together, with bob, who has 100 in hand; their key files are in the folder."""
+    """A commons that ada and eve keep together, with bob, who has 100 in hand; their key files are in the folder.
+
+    Members may go to 50 below zero.
+    """
     names = ("ada", "bob", "eve")
     ada, bob, eve = (Peer.new() for _ in names)
     for name, peer in zip(names, (ada, bob, eve), strict=True):
         peer.save(folder / f"{name}.key", passphrase=None)
     async with Client(service.url, peer=ada) as client:
-        founded = await client.found(name="Docs", currency="LIND", stewards=[ada, eve], threshold=2, signers=[eve])
+        policy = replace(default_policy(), credit_limit=50_000_000)
+        founded = await client.found(
+            name="Docs", currency="LIND", policy=policy, stewards=[ada, eve], threshold=2, signers=[eve]
+        )
         for name, peer in zip(names, (ada, bob, eve), strict=True):
             await client.as_peer(peer).join(name)
             await client.admit(peer, signers=[eve])
@@ -152,14 +159,28 @@ def test_shell_walk_of_the_readme_runs_as_it_is_written(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "99.95 LIND" in done.stdout
     assert "paid for answer" in done.stdout
+    assert "given             1.5 h" in done.stdout
     assert "Thank you" in done.stdout
+
+
+def test_gifts_of_the_members_page_run_as_they_are_written(service: Service, commons: str, folder: Path) -> None:
+    (text,) = [text for text in blocks(ROOT / "docs" / "member.md", "sh") if "gesell give" in text]
+    done = _shell(text, {**_environment(folder, service.url), "GESELL_COMMONS": commons}, folder)
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "Offered 1.5 h to ada",
+        "Waiting for your thanks",
+        "Thanked bob for 1.5 h for gardening",
+        "given      ",
+    ):
+        assert said in done.stdout, done.stdout
 
 
 #: Of each page its shell blocks, by what they hold and which test runs them.
 SHELL = {
     "README.md": ("make demo", "gesell key new ada.key", "/v1/prepare"),  # CI itself, and the tests here
     "app-developer.md": ("/balances",),  # here
-    "member.md": ("gesell request",),  # test_requests.py
+    "member.md": ("gesell request", "gesell give"),  # test_requests.py, here
     "shell.md": ("unbase64url()", "say ada.pem", "make_token"),  # test_prepare.py
     "webhooks.md": ("gesell webhook add",),  # test_webhooks.py
 }

@@ -8,8 +8,9 @@ Owns what an application needs to pay, to be paid and to look after an account. 
 """
 
 from gesell.amount import Amount, AmountLike
-from gesell.answers import Balance, Commons, Entry, HistoryLine, Member, Service
-from gesell.client import Client, default_policy
+from gesell.answers import Balance, Commons, Entry, GiftCount, HistoryLine, Kind, Member, Service
+from gesell.bodies import default_policy
+from gesell.client import Client
 from gesell.custodian import Custodian
 from gesell.errors import (
     AlreadyMember,
@@ -52,9 +53,23 @@ from gesell.errors import (
     WrongPassphrase,
     WrongState,
 )
+from gesell.gifts import Gift, Moved
 from gesell.joint import load_statement, save_statement
 from gesell.payto import BadLink, PaymentRequest
 from gesell.peer import Peer, PeerLike
+from gesell.readings import (
+    ChainLink,
+    Flow,
+    FlowStep,
+    Gifts,
+    Part,
+    Payments,
+    Relationship,
+    Standing,
+    Thanked,
+    Trust,
+    Trusted,
+)
 from gesell.results import Result
 from gesell.webhooks import Webhook
 from gesell_protocol.envelopes import Envelope
@@ -71,13 +86,19 @@ __all__ = [
     "BadToken",
     "BadWord",
     "Balance",
+    "ChainLink",
     "Client",
     "Commons",
     "Custodian",
     "Entry",
     "Envelope",
     "Expired",
+    "Flow",
+    "FlowStep",
     "GesellError",
+    "Gift",
+    "GiftCount",
+    "Gifts",
     "HandleTaken",
     "HistoryLine",
     "IdConflict",
@@ -85,18 +106,22 @@ __all__ = [
     "Internal",
     "KeyFileError",
     "KeyTaken",
+    "Kind",
     "LimitExceeded",
     "Malformed",
     "Member",
     "MethodNotAllowed",
+    "Moved",
     "NoKeyFile",
     "NotActive",
     "NotAuthorised",
     "NotCanonical",
     "NotFound",
     "OutcomeUnknown",
+    "Part",
     "PassphraseNeeded",
     "PaymentRequest",
+    "Payments",
     "Peer",
     "PeerLike",
     "Policy",
@@ -105,12 +130,17 @@ __all__ = [
     "Receipt",
     "ReceiptMismatch",
     "Refused",
+    "Relationship",
     "Result",
     "Service",
+    "Standing",
     "StatementFileError",
+    "Thanked",
     "Timeout",
     "TooEarly",
     "TooLarge",
+    "Trust",
+    "Trusted",
     "Unavailable",
     "UnexpectedAnswer",
     "UnknownCommons",

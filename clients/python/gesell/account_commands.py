@@ -1,6 +1,7 @@
 """The commands that look at an account: balance and history.
 
-Owns what a member sees of its money, and its JSON form. Melting is the ledger's reckoning; nothing is computed here.
+Owns what a member sees of its money and of the gifts beside it, and its JSON form. Melting is the ledger's reckoning;
+nothing is computed here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from gesell import errors, showing
+from gesell.amount import Amount
 from gesell.answers import Balance, HistoryLine
 from gesell.client import Client
 from gesell.options import DEFAULTS, Options, run
@@ -37,7 +39,7 @@ async def _balance(who: str | None, at: str | None, options: Options) -> None:
         now = await client.balance(who)
         then = None if then_at is None else await client.balance(who, at=then_at)
         about = await client.founding()
-        name = await _handle(client, who)
+        name, limit = await handle_of(client, who), await _credit_limit(client, who)
     if options.json:
         fields = {"member": who, "currency": about.currency.code, **_balance_json(now)}
         show_json(fields if then is None else {**fields, "then": _balance_json(then)})
@@ -50,11 +52,26 @@ async def _balance(who: str | None, at: str | None, options: Options) -> None:
         ("next melt", melt if now.next_melt.grains else "nothing at the next tick's end"),
         ("in escrow", str(now.escrow) if now.escrow.grains else ""),
         ("to spend", str(now.available) if now.available != now.effective else ""),
+        ("credit limit", str(limit) if limit is not None and limit.grains else ""),
+        ("given", _sum_of([count.given for count in now.gifts])),
+        ("was given", _sum_of([count.received for count in now.gifts])),
     ]
     if then is not None:
         ahead = ", if nothing moves" if then.at_ms > now.at_ms else ""
         pairs.append((showing.when(then.at_ms), f"{then}{ahead}"))
     showing.facts(pairs)
+
+
+async def _credit_limit(client: Client, who: str) -> Amount | None:
+    try:
+        return (await client.member(who)).credit_limit
+    except errors.UnknownMember:  # who has left
+        return None
+
+
+def _sum_of(gifts: list[Amount]) -> str:
+    """Gifts of several kinds, which nobody can add up."""
+    return ", ".join(str(amount) for amount in gifts if amount.grains)
 
 
 def _balance_json(item: Balance) -> dict[str, Any]:
@@ -64,6 +81,9 @@ def _balance_json(item: Balance) -> dict[str, Any]:
         "escrow": item.escrow.text,
         "posted": item.posted.text,
         "next_melt": item.next_melt.text,
+        "gifts": [
+            {"kind": count.kind, "given": count.given.text, "received": count.received.text} for count in item.gifts
+        ],
         "at": item.at_ms,
         "tick": item.tick,
         "seq": item.seq,
@@ -75,6 +95,7 @@ def history(
     *,
     last: int = 40,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    kind: Annotated[str | None, Parameter(name=("--kind", "--asset"))] = None,
     options: Options = DEFAULTS,
 ) -> None:
     """Show an account's history like a bank statement: newest last, melt and running balance included.
@@ -87,33 +108,39 @@ def history(
         How many lines.
     every
         All of them.
+    kind
+        Gifts of this kind instead of money, like hour.
     """
-    run(_history(who, None if every else max(1, last), options), reads=True)
+    run(_history(who, None if every else max(1, last), kind, options), reads=True)
 
 
-async def _history(who: str | None, last: int | None, options: Options) -> None:
+async def _history(who: str | None, last: int | None, kind: str | None, options: Options) -> None:
     async with options.reader() as client:
         who = who or (await options.me(client)).peer
+        about = await client.founding()
+        money = kind is None or kind == about.currency.code
         lines: list[HistoryLine] = []
-        async for line in client.history(who, newest_first=True):
+        async for line in client.history(who, kind=None if money else kind, newest_first=True):
             lines.append(line)
             if len(lines) == last:
                 break
         lines.reverse()
-        about, now = await client.founding(), await client.balance(who)
-        if options.json:
-            items = [_line_json(line) for line in lines]
-            show_json({"member": who, "currency": about.currency.code, "items": items, **_balance_json(now)})
-            return
-        names = {did: await _handle(client, did) for did in {line.counterpart or "" for line in lines}}
-        name = await _handle(client, who)
-    say(f"{name} · {about.name} · amounts in {about.currency.code}", strong=True)
+        now = await client.balance(who) if money else None
+        names = {did: await handle_of(client, did) for did in {line.counterpart or "" for line in lines}}
+        name = await handle_of(client, who)
+    if options.json:
+        of = {"kind": kind} if now is None else {"currency": about.currency.code}
+        more = {} if now is None else _balance_json(now)
+        show_json({"member": who, **of, "items": [_line_json(line) for line in lines], **more})
+        return
+    what = f"gifts of the kind {kind}, which are no debt" if now is None else f"amounts in {about.currency.code}"
+    say(f"{name} · {about.name} · {what}", strong=True)
     _show_history(lines, now, names)
 
 
-def _show_history(lines: list[HistoryLine], now: Balance, names: dict[str, str]) -> None:
+def _show_history(lines: list[HistoryLine], now: Balance | None, names: dict[str, str]) -> None:
     if not lines:
-        say("  No money has moved here yet.")
+        say("  Nothing has moved here yet." if now is None else "  No money has moved here yet.")
         return
     rows = [
         [
@@ -125,8 +152,8 @@ def _show_history(lines: list[HistoryLine], now: Balance, names: dict[str, str])
         for line in lines
     ]
     moved, balances = [line.amount for line in lines], [line.balance for line in lines]
-    due = now.effective - now.posted
-    if due.grains and balances[-1] == now.posted:
+    due = None if now is None else now.effective - now.posted
+    if now is not None and due is not None and due.grains and balances[-1] == now.posted:
         rows.append(["now", "melt", "", "due"])
         moved.append(due)
         balances.append(now.effective)
@@ -154,7 +181,7 @@ def _line_json(line: HistoryLine) -> dict[str, Any]:
     }
 
 
-async def _handle(client: Client, who: str) -> str:
+async def handle_of(client: Client, who: str) -> str:
     """What to call somebody in a table: the handle where a did has one; a reserved holder has said it all before."""
     if who in RESERVED_HOLDERS:
         return ""

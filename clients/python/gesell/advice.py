@@ -10,12 +10,13 @@ from contextlib import suppress
 from typing import Final
 
 from gesell import errors
+from gesell.amount import Amount
 from gesell.client import Client
 from gesell.joint import NOT_SENT
 from gesell.kept import keep
 from gesell_protocol.names import did_of
 from gesell_protocol.refusals import Rejected
-from gesell_protocol.statements import Statement, others_in, read_statement
+from gesell_protocol.statements import Statement, Vouch, others_in, read_statement
 
 PASSPHRASE: Final = "GESELL_PASSPHRASE"
 NOTHING_SENT: Final = "Nothing was sent."
@@ -41,10 +42,15 @@ _STEPS: Final[dict[type[errors.GesellError], str]] = {
     errors.TooEarly: "Try again in a moment.",
     errors.RateLimited: "Try again in a moment.",
     errors.Unavailable: "Try again in a moment.",
+    errors.VouchInUse: "Whom you vouch for has to come up first: see who that is with gesell relationships.",
 }
 _STEWARDS_SIGN: Final = "Stewards have to sign; add the others' key files with --cosign."
 #: What members say for themselves; all else takes stewards' signatures.
-_OWN_TYPES: Final = frozenset({"join", "leave", "keys", "erase", "pay", "retire"})
+_OWN_TYPES: Final = frozenset(
+    {"join", "leave", "keys", "erase", "pay", "retire", "gift", "thank", "decline", "withdraw", "vouch"}
+)
+#: How many vouches one member may give or have (SPEC §3.4).
+_VOUCHES_MAX: Final = 256
 
 
 def what_happened(error: errors.GesellError) -> str:
@@ -93,7 +99,27 @@ async def explained(client: Client, error: errors.Refused) -> tuple[str, str] | 
             return await _who_is_missing(client, statement)
         if isinstance(error, errors.NotAuthorised):
             return await _whose_key(client, statement, error)
+        if isinstance(statement, Vouch):
+            return await _which_vouch(client, statement, error)
     return None
+
+
+async def _which_vouch(client: Client, vouch: Vouch, error: errors.Refused) -> tuple[str, str] | None:
+    """Which limit a vouch passes, in money: the smallest vouch, how many there may be, or one's own credit room."""
+    who = (await client.member(did_of(vouch.whom))).handle
+    if isinstance(error, errors.VouchInUse):
+        advice = f"{_NOTHING_APPLIED} Try to lower it by less, or wait until {who} has come up."
+        return f"{who} needs what you vouch: without it, the balance would be below the credit limit.", advice
+    if not isinstance(error, errors.LimitExceeded) or error.limit is None:
+        return None
+    if error.limit == _VOUCHES_MAX:
+        return f"Nobody vouches for more than {_VOUCHES_MAX}, or has more vouches than that.", _NOTHING_APPLIED
+    currency = await client.currency()
+    limit = Amount(error.limit, currency.code, currency.scale)
+    if vouch.limit < error.limit:
+        return f"The smallest vouch here is {limit}.", _NOTHING_APPLIED
+    advice = f"{_NOTHING_APPLIED} Who vouches lends credit room of their own: gesell balance tells yours."
+    return f"You can vouch for {who} with at most {limit}.", advice
 
 
 async def _who_is_missing(client: Client, statement: Statement) -> tuple[str, str] | None:

@@ -36,7 +36,7 @@ from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Rejected
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DIGITS: Final = re.compile(r"-?[0-9]{1,25}")
+_DIGITS: Final = re.compile(r"-?[0-9]{1,40}")
 _T = TypeVar("_T")
 
 
@@ -332,7 +332,7 @@ def read_member(fields: Mapping[str, Any], currency: Currency | None) -> Member:
 
 
 def read_balance(fields: Mapping[str, Any], currency: Currency, kinds: Mapping[str, Kind]) -> Balance:
-    """Make a `Balance` of the items of `…/balances`; a member without an account has zero.
+    """Make a `Balance` of what `…/balances` answers; a member without an account has zero.
 
     A kind of gift that is not among `kinds` is shown by its code.
     """
@@ -351,7 +351,7 @@ def read_balance(fields: Mapping[str, Any], currency: Currency, kinds: Mapping[s
         at_ms=int_in(fields, "at"),
         tick=int_in(fields, "tick"),
         seq=int_in(fields, "seq"),
-        gifts=tuple(_gift_count(item, kinds) for item in fields["items"] if "given" in item),
+        gifts=tuple(_gift_count(item, kinds) for item in fields["gifts"]),
     )
 
 
@@ -363,8 +363,8 @@ def _gift_count(fields: Mapping[str, Any], kinds: Mapping[str, Kind]) -> GiftCou
 
 
 def gift_kinds_in(fields: Mapping[str, Any]) -> set[str]:
-    """The kinds of gifts among the items of `…/balances`."""
-    return {text_in(item, "asset_code") for item in fields["items"] if "given" in item}
+    """The kinds of gifts that `…/balances` counts."""
+    return {text_in(item, "asset_code") for item in fields["gifts"]}
 
 
 def read_history_line(fields: Mapping[str, Any], amount_of: Callable[[int], Amount]) -> HistoryLine:

@@ -12,17 +12,19 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from gesell import webhooks as hooks
-from gesell.amount import Amount, AmountLike, grains_of
-from gesell.answers import understood
+from gesell.amount import Amount, AmountLike
+from gesell.answers import HOUR, understood
+from gesell.bodies import Legs, founding_fields, wire_fields
+from gesell.community import Community
 from gesell.delivery import Parcel, deliver, parcel, requests_of
 from gesell.errors import BadToken, Expired, OutcomeUnknown, Refused, TooEarly
 from gesell.joint import cosign, not_sent
 from gesell.payto import BadLink, PaymentRequest
 from gesell.peer import Peer, PeerLike
-from gesell.reads import Link, Reads, StatementLike, statement_bytes
+from gesell.reads import Link, StatementLike
 from gesell.results import Result, judge
 from gesell.tokens import TOKEN_MAX_MS, write_token
 from gesell.transport import json_of
@@ -30,36 +32,15 @@ from gesell.webhooks import Scope, Webhook
 from gesell.wording import describe, peers_in
 from gesell_protocol.amounts import AMOUNT_MAX
 from gesell_protocol.canonical import unpack
-from gesell_protocol.envelopes import SALT_BYTES, STATEMENT_PREFIX, Envelope, Memo, read_envelope
-from gesell_protocol.names import id_of, id_text, is_handle, peer_of
+from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope, read_envelope
+from gesell_protocol.names import POOL, id_of, id_text, is_handle, peer_of
 from gesell_protocol.policy import Policy
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Rejected
-from gesell_protocol.statements import Found, Statement, read_statement, write_body
-
-#: Several payees: pairs of who and how much, or a mapping.
-Legs = Mapping[str, AmountLike] | Iterable[tuple[PeerLike, AmountLike]]
+from gesell_protocol.statements import Decline, Found, Gift, Statement, Thank, Withdraw, read_statement, write_body
 
 
-def default_policy(*, scale: int = 6) -> Policy:
-    """A gentle policy to begin with: 2 % a month in daily steps to the pool, no exemptions, stewards admit.
-
-    policy = dataclasses.replace(default_policy(), rest_ticks=3)
-    """
-    return Policy(
-        tick_seconds=86_400,
-        rest_ticks=0,
-        brackets=((0, 673_197),),
-        melt_to="pool",
-        admission="steward",
-        credit_limit=0,
-        vouch_min=10**scale,
-        visibility="open",
-        notice_ticks=30,
-    )
-
-
-class Client(Reads):
+class Client(Community):
     """A peer's connection to a ledger.
 
         async with Client("http://127.0.0.1:8420", commons="…hex…", peer=Peer.load("ada.key")) as gesell:
@@ -328,6 +309,76 @@ class Client(Reads):
         """As steward, share out of the pool to all active members alike: `await gesell.share("10")`."""
         return await self._speak({"type": "share", "amount": amount, "memo": memo}, signers=signers)
 
+    # ── Gifts and trust ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def make_kind(
+        self,
+        code: str,
+        *,
+        name: str | None = None,
+        unit: str = "1",
+        scale: int = 0,
+        signers: Sequence[Peer] = (),
+        memo: str | None = None,
+    ) -> Receipt:
+        """As steward, make a kind of gift beside `hour`; `unit` is a UCUM code, 1 for what is counted in pieces.
+
+        await gesell.make_kind("bread", name="Loaves of bread")
+        """
+        fields = {"type": "kind", "code": code, "name": name or code, "unit": unit, "scale": scale, "memo": memo}
+        return await self._speak(fields, signers=signers)
+
+    async def give(
+        self,
+        to: PeerLike | Literal["pool"],
+        quantity: AmountLike,
+        *,
+        kind: str = HOUR.code,
+        after: Sequence[StatementLike] = (),
+        category: str | None = None,
+        memo: str | None = None,
+    ) -> Receipt:
+        """Give a member, or with "pool" the whole commons, something without a price; it counts once they thank.
+
+        `quantity` is in the kind's unit, `after` the gifts received that moved one to give. The receipt names the gift.
+
+            offered = await gesell.give("bob", "1.5", category="gardening", memo="for your help last week")
+            await gesell.as_peer(bob).thank(offered)
+        """
+        fields = {"type": "gift", "to": to, "kind": kind, "quantity": quantity, "after": list(after) or None}
+        return await self._speak({**fields, "category": category, "memo": memo})
+
+    async def thank(self, gift: StatementLike, *, signers: Sequence[Peer] = (), memo: str | None = None) -> Receipt:
+        """Take a gift and say thanks: from then on it counts. For one to the pool, stewards sign.
+
+        async for gift in gesell.gifts(to=me, state="offered"):
+            await gesell.thank(gift, memo="You saved the day")
+        """
+        return await self._speak({"type": "thank", "gift": gift, "memo": memo}, signers=signers)
+
+    async def decline(self, gift: StatementLike, *, signers: Sequence[Peer] = (), memo: str | None = None) -> Receipt:
+        """Don't take a gift that was offered: `await gesell.decline(gift)`. For one to the pool, stewards sign."""
+        return await self._speak({"type": "decline", "gift": gift, "memo": memo}, signers=signers)
+
+    async def withdraw(self, gift: StatementLike, *, memo: str | None = None) -> Receipt:
+        """Take an own offer back, while nobody has thanked for it: `await gesell.withdraw(gift)`."""
+        return await self._speak({"type": "withdraw", "gift": gift, "memo": memo})
+
+    async def vouch(self, for_: PeerLike, limit: AmountLike, *, memo: str | None = None) -> Receipt:
+        """Lend a member so much of one's own credit room, in all; 0 takes it back: `await gesell.vouch("bob", "20")`.
+
+        What they don't pay back, stewards may have borne by those who vouched. Raises `LimitExceeded` where there is no
+        such room, `VouchInUse` where the member needs what would be taken back.
+        """
+        return await self._speak({"type": "vouch", "for": for_, "limit": limit, "memo": memo})
+
+    async def write_off(self, peer: PeerLike, *, signers: Sequence[Peer] = (), memo: str | None = None) -> Receipt:
+        """As steward, have a member's debt borne by who vouched, then by the pool, then by all; it is suspended.
+
+        await gesell.write_off("mallory", memo="moved away")
+        """
+        return await self._speak({"type": "writeoff", "peer": peer, "memo": memo}, signers=signers)
+
     # ── Webhooks ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def add_webhook(
@@ -403,8 +454,8 @@ class Client(Reads):
         if self._peer is None:
             raise ValueError("this client has no peer to sign with: Client(url, peer=…)")
         if fields.get("type") == "found":
-            fields = await self._founding(fields)
-        body_fields, memo = await self._wire_fields(fields)
+            fields = await founding_fields(fields, of=self, by=self._speaker())
+        body_fields, memo = await wire_fields(fields, of=self)
         now_ms = await self._now_ms()
         statement_id = self._link.ids.new(now_ms)
         valid_ms = self._link.clock.lifetime_ms() if lasts is None else lasts // timedelta(milliseconds=1)
@@ -446,13 +497,20 @@ class Client(Reads):
         _, statement = _read(envelope)
         view = self.as_commons(statement.commons)
         founding = statement if isinstance(statement, Found) else await view._founded_if_shown()
+        gift = None
+        if isinstance(statement, (Thank, Decline, Withdraw)):
+            with suppress(Refused):
+                gift = await view.gift(statement.gift)
+        named = [peer_of(name) for name in (gift.giver, gift.to) if name != POOL] if gift is not None else []
         handles: dict[bytes, str] = {}
-        for peer in peers_in(statement):
+        for peer in dict.fromkeys((*peers_in(statement), *named)):
             with suppress(Refused):
                 handle = (await view.member(peer)).handle
                 # Shown beside what is signed: nothing but a handle may stand there.
                 handles |= {peer: handle} if is_handle(handle) else {}
-        return describe(envelope, statement, founding=founding, handles=handles, now_ms=await self._now_ms())
+        kinds = await view._kinds({statement.kind}) if isinstance(statement, Gift) else {}
+        now_ms = await self._now_ms()
+        return describe(envelope, statement, founding=founding, handles=handles, now_ms=now_ms, kinds=kinds, gift=gift)
 
     async def submit(self, envelopes: Iterable[Envelope | bytes]) -> list[Result]:
         """Send envelopes, in requests of at most 10,000, and return what became of each, in order.
@@ -502,51 +560,6 @@ class Client(Reads):
         if isinstance(result.error, (TooEarly, Expired)):
             self._link.clock.forget()
         return result
-
-    async def _founding(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """A founding's fields with those that were left out: the default policy, this peer as steward, the majority."""
-        stewards = {await self.key_of(steward) for steward in fields.get("stewards") or (self._speaker(),)}
-        return {
-            "ledger": peer_of((await self.service()).ledger),
-            "policy": default_policy(scale=fields["currency"]["scale"]),
-            "threshold": len(stewards) // 2 + 1,
-            **fields,
-            "stewards": stewards,
-        }
-
-    async def _wire_fields(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], Memo | None]:
-        """The fields as they stand in the body: keys, grains and ids in bytes and ints; and the memo apart."""
-        wire: dict[str, Any] = {}
-        memo: Memo | None = None
-        for name, value in fields.items():
-            match name:
-                case "to" | "peer":
-                    wire[name] = await self.key_of(value)
-                case "add" | "revoke":
-                    wire[name] = [await self.key_of(key) for key in value]
-                case "stewards":
-                    wire[name] = sorted({await self.key_of(steward) for steward in value})
-                case "amount":
-                    wire[name] = await self._grains(value)
-                case "legs":
-                    pairs = value.items() if isinstance(value, Mapping) else value
-                    wire[name] = [[await self.key_of(to), await self._grains(much)] for to, much in pairs]
-                case "ref" | "statement":
-                    wire[name] = statement_bytes(value)
-                case "policy":
-                    wire[name] = value.fields() if isinstance(value, Policy) else value
-                case "memo" if value is None or value == "":
-                    pass  # an empty field of a form is no memo
-                case "memo":
-                    memo = Memo(os.urandom(SALT_BYTES), value)
-                    wire[name] = memo.seal()
-                case _:
-                    wire[name] = value
-        return wire, memo
-
-    async def _grains(self, amount: AmountLike) -> int:
-        currency = await self.currency()
-        return grains_of(amount, code=currency.code, scale=currency.scale)
 
     async def _all_or(self, at_most: AmountLike | None) -> AmountLike:
         if at_most is not None:

@@ -13,8 +13,9 @@ from cyclopts import Parameter
 
 from gesell import showing
 from gesell.advice import NOTHING_SENT
-from gesell.answers import Commons
-from gesell.client import Client, default_policy
+from gesell.answers import Commons, Kind
+from gesell.bodies import default_policy
+from gesell.client import Client
 from gesell.joint_commands import ALONE, Together, speak
 from gesell.options import DEFAULTS, MemoOption, Mistake, Options, fail, load_key, load_keys, run, waiting_told
 from gesell.policy_file import policy_of
@@ -164,8 +165,17 @@ async def _members(options: Options) -> None:
             ]
         )
         return
-    rows = [(member.handle, member.status, showing.when(member.joined_ms), member.peer) for member in everybody]
-    showing.table(("Handle", "Status", "Since", "Peer"), rows)
+    rows = [
+        (
+            member.handle,
+            member.status,
+            showing.when(member.joined_ms),
+            str(member.credit_limit) if member.credit_limit is not None and member.credit_limit.grains else "",
+            member.peer,
+        )
+        for member in everybody
+    ]
+    showing.table(("Handle", "Status", "Since", "Credit", "Peer"), rows, right=(3,))
 
 
 def commons(which: str | None = None, *, options: Options = DEFAULTS) -> None:
@@ -211,6 +221,7 @@ def _show_commons(item: Commons) -> None:
             ("melt", melt_rate(item.policy)),
             *((f"from tick {tick}", melt_rate(policy)) for tick, policy in item.upcoming),
             ("credit limit", f"{format_amount(credit, scale=scale)} {item.currency.code}" if credit else ""),
+            ("gifts", ", ".join(kind.code for kind in item.kinds)),
             ("stewards", f"{item.threshold} of {len(item.stewards)} sign"),
             *(("", did) for did in item.stewards),
             ("entries", f"{item.seq}, the last at {showing.when(item.at_ms)}"),
@@ -235,12 +246,18 @@ def _commons_json(item: Commons) -> dict[str, Any]:
         "escrow": item.escrow.text,
         "melt_due": item.melt_due and item.melt_due.text,
         "members": item.members,
+        "kinds": [kind_json(kind) for kind in item.kinds],
         "policy": _policy_json(item.policy, scale=item.currency.scale),
         "upcoming": [
             {"from_tick": tick, "policy": _policy_json(policy, scale=item.currency.scale)}
             for tick, policy in item.upcoming
         ],
     }
+
+
+def kind_json(kind: Kind) -> dict[str, Any]:
+    """A kind of gift in JSON."""
+    return {"code": kind.code, "name": kind.name, "unit": kind.unit, "scale": kind.scale}
 
 
 def _policy_json(policy: Policy, *, scale: int) -> dict[str, Any]:

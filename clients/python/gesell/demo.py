@@ -1,6 +1,7 @@
 """`gesell demo`: half a year of a small commons in about a minute, on a real ledger of its own.
 
-Owns the play: who lives there, what their temper makes them do each day, and what is shown of it. The service, its
+Owns the play: who lives there, what their temper makes them do each day, and what is shown of it: payments, gifts and
+thanks, a credit that neighbours vouch for, what melts and is shared out. The service, its
 database, the signatures and the books are the real ones; only the clock runs faster. Nothing is left behind.
 """
 
@@ -26,9 +27,11 @@ from rich.text import Text
 
 from gesell import errors
 from gesell.amount import Amount
-from gesell.answers import Commons
-from gesell.client import Client, default_policy
+from gesell.answers import HOUR, Commons
+from gesell.bodies import default_policy
+from gesell.client import Client
 from gesell.peer import Peer
+from gesell.readings import Relationship
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import did_of
 
@@ -41,6 +44,17 @@ REPORT_DAYS: Final = 14
 HISTORY_LINES: Final = 16
 CURRENCY: Final = "LIND"
 SCALE: Final = 6
+#: On this day the smithy buys an anvil for more than it has; neighbours lend it credit room until it is out of the red.
+CREDIT_DAY: Final = 30
+CREDIT_LIMIT: Final = 50 * 10**SCALE
+DEBTOR: Final = "smithy"
+SELLER: Final = "grocer"
+VOUCHES: Final = {"ada": "40", "ben": "30"}
+ANVIL_BEYOND: Final = Decimal(110)
+#: How likely somebody gives an hour or two today, in parts per hundred, by temper; and what such hours are for.
+GIVES: Final = {"spender": 12, "saver": 8, "shopkeeper": 4, "hoarder": 0}
+FAVOURS: Final = ("gardening", "listening", "childcare", "repairs")
+PAIRS_SHOWN: Final = 5
 
 #: Who lives here: handle and temper.
 PEOPLE: Final = (
@@ -71,6 +85,17 @@ class Person:
     paid: int = 0
     received: int = 0
     melted: int = 0
+    gave: int = 0
+    #: The last gift that it received and did not answer by one of its own yet: the thread by which gifts move on.
+    moved_by: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A gift that waits for its receiver's thanks."""
+
+    gift: bytes
+    to: Person
 
 
 @dataclass(slots=True)
@@ -86,6 +111,10 @@ class Town:
     melted: int = 0
     payments: int = 0
     shared: int = 0
+    thanked: int = 0
+    moved_on: int = 0
+    owing: bool = False
+    offers: list[Offer] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
 
 
@@ -101,9 +130,12 @@ async def run_demo(*, seconds: int, seed: int) -> int:
             about = await town.client.commons()
             console.print(_picture(town, about))
             _tell(console, town)
-            console.print("\nWhat a hoarder sees (gesell history gustav):\n")
+            _tell_pairs(console, await _strongest_pairs(town))
             commons = ("--url", url, "--commons", about.id)
+            console.print("\nWhat a hoarder sees (gesell history gustav):\n")
             shown = _gesell("history", "gustav", "--last", str(HISTORY_LINES), *commons)
+            console.print("\nWith whom ada has to do (gesell relationships ada):\n")
+            shown = _gesell("relationships", "ada", "--first", str(PAIRS_SHOWN), *commons) or shown
             console.print(f"\nThe proof (gesell db check, {about.seq} entries):\n")
             proven = _gesell("db", "check", "--data", folder)
     return shown or proven
@@ -138,7 +170,7 @@ async def _town(url: str, seed: int) -> AsyncIterator[Town]:
     mayor = Peer.new()
     people = [Person(handle, temper, Peer.new()) for handle, temper in PEOPLE]
     async with Client(url, peer=mayor) as client:
-        policy = replace(default_policy(scale=SCALE), admission="steward", rest_ticks=3, brackets=((0, 673_197),))
+        policy = replace(default_policy(scale=SCALE), rest_ticks=3, brackets=((0, 673_197),), credit_limit=CREDIT_LIMIT)
         await client.found(name="Lindental", currency=CURRENCY, scale=SCALE, policy=policy)
         for person in people:
             await client.as_peer(person.peer).join(person.handle)
@@ -160,12 +192,17 @@ async def _live(town: Town, console: Console) -> None:
                 await asyncio.sleep(0.02)
                 continue
             due = [day for day in SHARE_DAYS if town.day < day <= today]
+            buys = town.day < CREDIT_DAY <= today
             town.day = min(today, DAYS)
             await _pass_day(town)
             shared = await _share_out(town) if due else 0
             await _read_entries(town)
             if shared:
                 console.print(f"day {town.day:3}: {_money(shared)} of the pool shared out, the same to each")
+            if buys:
+                console.print(f"day {town.day:3}: {await _buy_on_credit(town)}", soft_wrap=True)
+            elif town.owing and _is_out_of_the_red(town):
+                console.print(f"day {town.day:3}: {await _end_credit(town)}", soft_wrap=True)
             if view is not None:
                 about = await town.client.commons()
                 view.update(_picture(town, about))
@@ -175,7 +212,21 @@ async def _live(town: Town, console: Console) -> None:
 
 
 async def _pass_day(town: Town) -> None:
-    """Everybody does what their temper says; the day's payments go to the ledger in one request."""
+    """Everybody does what their temper says; the day's statements go to the ledger in one request."""
+    answers, offers = await _answers(town), await _offers(town)
+    envelopes = [*await _payments(town), *answers, *(envelope for envelope, _, _ in offers)]
+    results = await town.client.submit(envelopes)
+    for result in results:
+        if result.status != "accepted":
+            town.refused[getattr(result.error, "code", result.status)] += 1
+    for (_, giver, to), result in zip(offers, results[len(envelopes) - len(offers) :], strict=True):
+        if result.receipt is not None:
+            town.offers.append(Offer(result.receipt.id, to))
+            town.moved_on += giver.moved_by is not None
+            giver.moved_by = None
+
+
+async def _payments(town: Town) -> list[Envelope]:
     envelopes: list[Envelope] = []
     for person in town.people:
         left = person.balance.decimal if person.balance is not None else Decimal(0)
@@ -185,9 +236,68 @@ async def _pass_day(town: Town) -> None:
             left -= amount
             speaker = town.client.as_peer(person.peer)
             envelopes.append(await speaker.sign({"type": "pay", "legs": [(to, amount)], "category": category}))
-    for result in await town.client.submit(envelopes):
-        if result.status != "accepted":
-            town.refused[getattr(result.error, "code", result.status)] += 1
+    return envelopes
+
+
+async def _answers(town: Town) -> list[Envelope]:
+    """Thanks for what was offered; now and then somebody would rather not."""
+    envelopes: list[Envelope] = []
+    waiting: list[Offer] = []
+    for offer in town.offers:
+        luck = town.chance.random()
+        if luck < 0.2:  # not today
+            waiting.append(offer)
+            continue
+        word = "thank" if luck < 0.98 else "decline"
+        if word == "thank":
+            offer.to.moved_by = offer.gift
+            town.thanked += 1
+        envelopes.append(await town.client.as_peer(offer.to.peer).sign({"type": word, "gift": offer.gift}))
+    town.offers = waiting
+    return envelopes
+
+
+async def _offers(town: Town) -> list[tuple[Envelope, Person, Person]]:
+    """Hours that people give: who was given some lately gives more often, and says by what gift it was moved."""
+    chance, offers = town.chance, []
+    for person in town.people:
+        if chance.randrange(100) >= GIVES[person.temper] * (3 if person.moved_by else 1):
+            continue
+        to = chance.choice([other for other in town.people if other is not person])
+        gift = {"type": "gift", "to": to.peer, "kind": "hour", "quantity": Decimal(chance.randint(2, 12)) / 4}
+        # What moved it was thanked for in this very request, or before.
+        after = {"after": [person.moved_by]} if person.moved_by else {}
+        speaker = town.client.as_peer(person.peer)
+        envelope = await speaker.sign({**gift, "category": chance.choice(FAVOURS), **after})
+        offers.append((envelope, person, to))
+    return offers
+
+
+async def _buy_on_credit(town: Town) -> str:
+    """Neighbours vouch for the smithy, which buys an anvil for more than its own credit limit allows."""
+    people = {person.handle: person for person in town.people}
+    debtor = people[DEBTOR]
+    for handle, limit in VOUCHES.items():
+        await town.client.as_peer(people[handle].peer).vouch(debtor.peer, limit)
+    price = (await town.client.balance(debtor.peer)).effective.decimal + ANVIL_BEYOND
+    await town.client.as_peer(debtor.peer).pay(people[SELLER].peer, price, category="anvil")
+    await _read_entries(town)
+    town.owing = True
+    vouched = " and ".join(f"{handle} with {limit}" for handle, limit in VOUCHES.items())
+    room = (await town.client.member(debtor.peer)).credit_limit
+    return f"{vouched} vouch for the {DEBTOR}; with a credit limit of {room} it buys an anvil, and has {debtor.balance}"
+
+
+def _is_out_of_the_red(town: Town) -> bool:
+    return any(p.handle == DEBTOR and p.balance is not None and p.balance.grains >= 0 for p in town.people)
+
+
+async def _end_credit(town: Town) -> str:
+    people = {person.handle: person for person in town.people}
+    for handle in VOUCHES:
+        await town.client.as_peer(people[handle].peer).vouch(people[DEBTOR].peer, 0)
+    town.owing = False
+    return f"the {DEBTOR} is out of the red; {' and '.join(VOUCHES)} take their vouches back"
 
 
 def _wishes(town: Town, person: Person) -> Iterator[tuple[Peer, Decimal, str]]:
@@ -242,7 +352,9 @@ async def _read_entries(town: Town) -> None:
             person = by_did.get(did_of(posting.holder)) if isinstance(posting.holder, bytes) else None
             if person is None:
                 continue
-            if posting.reason == "melt":
+            if posting.reason == "gift":
+                person.gave -= min(posting.amount, 0)
+            elif posting.reason == "melt":
                 person.melted -= posting.amount
                 town.melted -= posting.amount
             elif posting.amount > 0:
@@ -259,27 +371,28 @@ async def _read_entries(town: Town) -> None:
 def _picture(town: Town, about: Commons) -> Group:
     """The town as it stands."""
     drawn = Table(title=f"Lindental, day {town.day} of {DAYS}", title_justify="left", box=None, pad_edge=False)
-    for title in ("", "temper", "balance", "received", "paid", "melted"):
+    for title in ("", "temper", "balance", "received", "paid", "melted", "gave"):
         drawn.add_column(title, justify="left" if title in ("", "temper") else "right", min_width=9, no_wrap=True)
     for person in town.people:
         balance = person.balance.grains if person.balance is not None else 0
         money = [_money(grains) for grains in (balance, person.received, person.paid, person.melted)]
-        drawn.add_row(person.handle, person.temper, *money)
+        drawn.add_row(person.handle, person.temper, *money, str(HOUR.amount(person.gave)))
     return Group(drawn, Text(_flow(town, about)))
 
 
 def _flow(town: Town, about: Commons) -> str:
     due = about.melt_due.grains if about.melt_due is not None else 0
+    hours = HOUR.amount(sum(person.gave for person in town.people))
     return (
-        f"{town.payments} payments, {_money(town.volume)} moved;"
+        f"{town.payments} payments, {_money(town.volume)} moved, {hours} given;"
         f" pool {_money(about.pool.grains)}, still to post {_money(due)}"
     )
 
 
 def _money(grains: int) -> str:
     """An amount for the eye, cut to two decimals; the exact ones stand in the history."""
-    whole, cents = divmod(grains // 10 ** (SCALE - 2), 100)
-    return f"{whole}.{cents:02}"
+    whole, cents = divmod(abs(grains) // 10 ** (SCALE - 2), 100)
+    return f"{'-' if grains < 0 else ''}{whole}.{cents:02}"
 
 
 def _tell(console: Console, town: Town) -> None:
@@ -297,8 +410,40 @@ def _tell(console: Console, town: Town) -> None:
         rate = melted * 1000 // max(1, sum(person.received for person in people))
         each = f"{_money(paid // len(people)):>8} {CURRENCY} each"
         console.print(f"  {temper + 's':11} paid {each}; of what they received {rate // 10}.{rate % 10} % melted")
+    console.print(
+        f"{town.thanked} gifts of time were thanked for; {town.moved_on} were given by somebody whom a gift had moved.",
+        soft_wrap=True,
+    )
     for code, count in town.refused.items():
-        console.print(f"  {count} payments were refused: {code}")
+        console.print(f"  {count} statements were refused: {code}")
+
+
+async def _strongest_pairs(town: Town) -> list[tuple[str, Relationship]]:
+    """The relationships of most strength, each seen from one of its two sides, once the ledger has read all entries."""
+    for _ in range(500):
+        if (await town.client.standing(town.people[0].peer)).as_of_seq >= town.seq:
+            break
+        await asyncio.sleep(0.02)
+    found: dict[frozenset[str], tuple[str, Relationship]] = {}
+    for person in town.people:
+        first = 0
+        async for one in town.client.relationships(person.peer, page=PAIRS_SHOWN):
+            found.setdefault(frozenset((person.handle, one.handle)), (person.handle, one))
+            first += 1
+            if first == PAIRS_SHOWN:
+                break
+    return sorted(found.values(), key=lambda pair: -pair[1].strength)[:PAIRS_SHOWN]
+
+
+def _tell_pairs(console: Console, pairs: list[tuple[str, Relationship]]) -> None:
+    console.print("\nThe strongest relationships (what is long ago counts less):")
+    for handle, one in pairs:
+        money = [f"paid {_money(one.paid.amount.grains)}", f"was paid {_money(one.received.amount.grains)}"]
+        hours = [f"gave {total}" for total in one.given.totals()]
+        hours += [f"was given {total}" for total in one.was_given.totals()]
+        console.print(
+            f"  {handle + ' with ' + one.handle:20} {one.strength:6.1f}  {', '.join((*money, *hours))}", soft_wrap=True
+        )
 
 
 def _gesell(*words: str) -> int:

@@ -19,7 +19,7 @@ from cyclopts import Parameter
 
 from gesell import showing
 from gesell.client import Client
-from gesell.errors import Refused
+from gesell.errors import GesellError, Refused
 from gesell.joint import check, load_statement, save_statement
 from gesell.key_notes import write_note
 from gesell.options import (
@@ -76,8 +76,8 @@ async def speak(
     with waiting_told():
         [result] = await client.submit([await client.sign(given, signers=signers)])
     receipt = result.receipt_or_raise()
-    currency = await client.as_commons(receipt.commons).currency()
-    showing.show_receipt(receipt, sentence, currency=currency, as_json=options.json)
+    asset = await _asset(client.as_commons(receipt.commons), receipt)
+    showing.show_receipt(receipt, sentence, currency=asset, as_json=options.json)
     return receipt
 
 
@@ -178,11 +178,19 @@ async def send_envelope(envelope: Envelope, options: Options) -> None:
         word = "It had been applied" if result.status == "replayed" else "It is applied now"
         if isinstance(statement, Found):
             word += f": the commons {receipt.commons.hex()} is founded"
-        showing.show_receipt(receipt, word, currency=await _currency(client), as_json=options.json)
+        asset = await _asset(client, receipt) if await is_shown(client) else None
+        showing.show_receipt(receipt, word, currency=asset, as_json=options.json)
 
 
-async def _currency(client: Client) -> Currency | None:
-    return await client.currency() if await is_shown(client) else None
+async def _asset(client: Client, receipt: Receipt) -> Currency:
+    """What a receipt's amounts are of, the currency or a kind of gift; in grains where that is not shown."""
+    currency = await client.currency()
+    moved = receipt.postings[-1].asset if receipt.postings else currency.code
+    if moved == currency.code:
+        return currency
+    with suppress(GesellError):  # it is applied, whatever becomes of this look
+        return Currency(moved, (await client.kind(moved)).scale)
+    return Currency(moved, 0)
 
 
 @asynccontextmanager

@@ -112,7 +112,7 @@ class Options:
             try:
                 with interruptions_kept(client):
                     yield client
-            except (errors.UnknownMember, errors.NotAuthorised) as error:
+            except errors.Refused as error:
                 told = await explained(client, error)
                 if told is None:
                     raise

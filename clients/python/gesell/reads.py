@@ -7,7 +7,7 @@ is signed and sent is `client`'s.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any, Final
@@ -17,12 +17,15 @@ from yarl import URL
 
 from gesell.amount import Amount, AmountLike, grains_of
 from gesell.answers import (
+    HOUR,
     Balance,
     Commons,
     Entry,
     HistoryLine,
+    Kind,
     Member,
     Service,
+    gift_kinds_in,
     milliseconds,
     read_balance,
     read_commons,
@@ -46,6 +49,7 @@ from gesell.errors import (
     refused,
 )
 from gesell.following import Follower
+from gesell.gifts import Gift
 from gesell.payto import PaymentRequest
 from gesell.peer import Peer, PeerLike
 from gesell.tokens import Tokens
@@ -70,8 +74,8 @@ from gesell_protocol.statements import Found, read_statement
 PAGE: Final = 1_000
 NAMES_A_PEER: Final = "a peer is named by its handle, its did, a Peer or the 32 bytes of its key"
 
-#: How calls name a statement: its UUID text, its 16 bytes, or its receipt.
-StatementLike = str | bytes | Receipt
+#: How calls name a statement: its UUID text, its 16 bytes, its receipt, or the gift that it offered.
+StatementLike = str | bytes | Receipt | Gift
 
 
 class Link:
@@ -90,10 +94,12 @@ class Link:
         self.founded: dict[bytes, Found] = {}
         #: (commons, handle) → key. A handle never passes to another peer, so what was learnt stays true.
         self.handles: dict[tuple[bytes, str], bytes] = {}
+        #: (commons, code) → a kind of gift, which never changes.
+        self.kinds: dict[tuple[bytes, str], Kind] = {}
 
 
 class Reads:
-    """The calls that read. `Client` has them all."""
+    """The calls that read accounts and the log. `Client` has them all."""
 
     def __init__(self, link: Link, *, commons: str | bytes | None, peer: Peer | None, by: PeerLike | None) -> None:
         self._link = link
@@ -161,23 +167,35 @@ class Reads:
         found = await self._founded()
         params = {} if at is None else {"at": str(milliseconds(at))}
         path = self._path(f"/members/{self._name(of)}/balances")
-        answer = await self._read(path, params)
-        return understood(lambda item: read_balance(item, found.currency), json_of(answer))
+        fields = json_of(await self._read(path, params))
+        kinds = await self._kinds(understood(gift_kinds_in, fields))
+        return understood(lambda item: read_balance(item, found.currency, kinds), fields)
 
     async def history(
-        self, of: PeerLike | None = None, *, newest_first: bool = False, page: int = PAGE
+        self,
+        of: PeerLike | None = None,
+        *,
+        kind: str | None = None,
+        newest_first: bool = False,
+        page: int = PAGE,
     ) -> AsyncGenerator[HistoryLine, None]:
         """The postings of a member's account, by default one's own, melt included, oldest first unless told.
 
+        With a `kind` those of its gifts instead of its money, like "hour": what it gave counts below 0, and is no debt.
         `page` is how many are fetched at a time, for who needs only the first few.
 
         async for line in gesell.history():
             print(line.at, line.reason, line.amount, line.balance)
         """
-        found = await self._founded()
-        params = {"asset": found.currency.code, "order": "desc" if newest_first else "asc", "limit": str(page)}
+        currency = (await self._founded()).currency
+        kinds = {} if kind is None else await self._kinds({kind})
+
+        def amount_of(grains: int) -> Amount:
+            return Amount(grains, currency.code, currency.scale) if kind is None else gift_amount(kinds, kind, grains)
+
+        params = {"asset": kind or currency.code, "order": "desc" if newest_first else "asc", "limit": str(page)}
         async for item in self._pages(self._path(f"/members/{self._name(of)}/postings"), params):
-            yield understood(lambda item: read_history_line(item, found.currency), item)
+            yield understood(lambda item: read_history_line(item, amount_of), item)
 
     async def entries(self, *, after: int = 0) -> AsyncGenerator[Entry, None]:
         """The log's entries from `after` + 1 to the last there is, each checked against its leaf hash.
@@ -370,15 +388,34 @@ class Reads:
     def _path(self, rest: str) -> str:
         return f"/commons/{self._commons_bytes().hex()}{rest}"
 
+    async def _kinds(self, codes: Collection[str]) -> Mapping[str, Kind]:
+        """The kinds of gifts of these codes; those that are not there, or not shown to this reader, are left out."""
+        commons = self._commons_bytes()
+        there = {HOUR.code: HOUR}
+        if any(code not in there and (commons, code) not in self._link.kinds for code in codes):
+            try:
+                for kind in (await self.commons()).kinds:
+                    self._link.kinds[commons, kind.code] = kind
+            except Refused as error:
+                if error.code in PASSING:
+                    raise
+        there |= {code: self._link.kinds[commons, code] for code in codes if (commons, code) in self._link.kinds}
+        return there
+
     async def _pages(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
         """The items of a list, page after page."""
+        async for page in self._whole_pages(path, params):
+            for item in page["items"]:
+                yield item
+
+    async def _whole_pages(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
+        """The pages of a list, with what stands beside their `items`."""
         answer = await self._read_page(self._link.transport.url_of(path, {"limit": str(PAGE), **params}))
         while True:
-            items = json_of(answer).get("items")
-            if not isinstance(items, list):
+            page = json_of(answer)
+            if not isinstance(page.get("items"), list):
                 raise UnexpectedAnswer(f"{answer.url} is not a list as a ledger answers it")
-            for item in items:
-                yield item
+            yield page
             if answer.next is None:
                 return
             answer = await self._read_page(answer.next)
@@ -526,10 +563,17 @@ def commons_bytes(commons: str | bytes) -> bytes:
     return name
 
 
+def gift_amount(kinds: Mapping[str, Kind], code: str, grains: int) -> Amount:
+    """So much of a kind of gift; in grains where the kind is not known to this reader."""
+    return kinds[code].amount(grains) if code in kinds else Amount(grains, code, 0, unit="grains")
+
+
 def statement_bytes(statement: StatementLike) -> bytes:
     """The 16 bytes of a statement's id; `ValueError` for what is none."""
     if isinstance(statement, Receipt):
         return statement.id
+    if isinstance(statement, Gift):
+        return id_of(statement.id)
     if isinstance(statement, str):
         return id_of(statement)
     if len(statement) != 16:

@@ -21,7 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gesell import showing
 from gesell.amount import Amount
 from gesell.answers import Service, moment
-from gesell.client import Client, default_policy
+from gesell.bodies import default_policy
+from gesell.client import Client
 from gesell.options import Mistake, run
 from gesell.peer import Peer
 from gesell.policy_file import policy_of

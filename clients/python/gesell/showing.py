@@ -134,13 +134,18 @@ def what(line: HistoryLine) -> str:
     if line.reason == "pay":
         word = "paid" if line.amount.grains < 0 else "received"
         return f"{word} for {line.category}" if line.category else word
+    if line.reason == "gift":
+        return "gave" if line.amount.grains < 0 else "was given"
+    if line.reason == "writeoff":
+        return "debt written off" if line.amount.grains > 0 else "bore a loss"
     return _WORDS.get(line.reason, line.reason)
 
 
 def show_receipt(receipt: Receipt, sentence: str, *, currency: Currency | None, as_json: bool) -> None:
     """Say what a statement did; `{moved}` in the sentence stands for the sum that moved.
 
-    `currency` is None for who may not see it yet; amounts are grains then.
+    `currency` has the code and decimals of what moved, money or gifts; None for who may not see it yet: amounts are
+    grains then.
     """
     if as_json:
         show_json(receipt_json(receipt, scale=0 if currency is None else currency.scale))

@@ -353,6 +353,15 @@ class Client:
     follow = _iterating(_Async.follow)
     receipt = _blocking(_Async.receipt)
     key_of = _blocking(_Async.key_of)
+    # Gifts, trust, relationships, circulation
+    kind = _blocking(_Async.kind)
+    gift = _blocking(_Async.gift)
+    gifts = _iterating(_Async.gifts)
+    relationships = _iterating(_Async.relationships)
+    standing = _blocking(_Async.standing)
+    trust = _blocking(_Async.trust)
+    trusted = _iterating(_Async.trusted)
+    flow = _blocking(_Async.flow)
     # Requests for payment
     request = _blocking(_Async.request)
     payments_for = _blocking(_Async.payments_for)
@@ -379,6 +388,14 @@ class Client:
     grant = _blocking(_Async.grant)
     grant_each = _blocking(_Async.grant_each)
     share = _blocking(_Async.share)
+    # Gifts and trust
+    make_kind = _blocking(_Async.make_kind)
+    give = _blocking(_Async.give)
+    thank = _blocking(_Async.thank)
+    decline = _blocking(_Async.decline)
+    withdraw = _blocking(_Async.withdraw)
+    vouch = _blocking(_Async.vouch)
+    write_off = _blocking(_Async.write_off)
     # Webhooks
     add_webhook = _blocking(_Async.add_webhook)
     webhooks = _blocking(_Async.webhooks)

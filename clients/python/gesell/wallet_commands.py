@@ -14,17 +14,20 @@ from cyclopts import App, Parameter
 from gesell import (
     account_commands,
     commons_commands,
+    community_commands,
     demo_command,
+    gift_commands,
     joint_commands,
     key_commands,
     money_commands,
     replay_commands,
     request_commands,
     steward_commands,
+    trust_commands,
     webhook_commands,
 )
 
-app = App(name="gesell", help="Signed payments in a currency whose idle money melts.", version="0.1.0")
+app = App(name="gesell", help="Signed payments, gifts and trust where idle money melts.", version="0.1.0")
 key = App(name="key", help="Make, show and change the keys that you sign with.")
 key.command(key_commands.new)
 key.command(key_commands.show)
@@ -37,6 +40,10 @@ webhook.command(webhook_commands.add)
 webhook.command(webhook_commands.list_, name="list")
 webhook.command(webhook_commands.delete)
 app.command(webhook)
+kind = App(name="kind", help="The kinds of gifts that this commons counts.")
+kind.command(steward_commands.add_kind, name="add")
+kind.command(steward_commands.list_kinds, name="list")
+app.command(kind)
 for command in (
     commons_commands.found,
     commons_commands.join,
@@ -45,9 +52,21 @@ for command in (
     commons_commands.commons,
     request_commands.request,
     money_commands.pay,
+    gift_commands.give,
+    gift_commands.thank,
+    gift_commands.decline,
+    gift_commands.withdraw,
+    gift_commands.gifts,
+    gift_commands.gift,
+    trust_commands.vouch,
+    trust_commands.trust,
+    community_commands.relationships,
+    community_commands.standing,
+    community_commands.flow,
     steward_commands.issue,
     steward_commands.grant,
     steward_commands.share,
+    steward_commands.writeoff,
     joint_commands.cosign,
     joint_commands.send,
     money_commands.resend,

@@ -13,30 +13,43 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 
 from gesell.amount import Amount
+from gesell.answers import Kind
 from gesell.foreign import one_line
+from gesell.gifts import Gift
+from gesell_protocol import statements
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.fields import Currency, Leg
-from gesell_protocol.names import did_of, id_text
+from gesell_protocol.names import POOL, Holder, did_of, id_text, peer_of
 from gesell_protocol.policy import Policy
 from gesell_protocol.statements import (
     Admit,
+    Capture,
     ChangePolicy,
     ChangeStewards,
+    Decline,
     Erase,
     Found,
     Grant,
+    Hold,
     Issue,
     Join,
     Keys,
     Leave,
+    MakeKind,
     Pay,
     Retire,
     Share,
     Statement,
     Suspend,
+    Thank,
+    Void,
+    Vouch,
+    Withdraw,
+    Writeoff,
     others_in,
 )
 
@@ -45,10 +58,14 @@ Pairs = Iterator[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """With what words to speak: the currency, None where it is not known, and the handles of peers that have one."""
+    """With what words to speak: the currency and the kinds of gifts as far as they are known, the handles of peers that
+    have one, and the gift that a statement answers, by the ledger's word.
+    """
 
     currency: Currency | None
     handles: Mapping[bytes, str]
+    kinds: Mapping[str, Kind]
+    gift: Gift | None
 
     def amount(self, grains: int) -> str:
         """An amount in the currency, or in grains where the currency is not known."""
@@ -56,20 +73,38 @@ class Words:
             return f"{grains} grains"
         return str(Amount(grains, self.currency.code, self.currency.scale))
 
+    def quantity(self, kind: str, grains: int) -> str:
+        """So much of a kind of gift, or its grains where the kind is not known; the kind's code stands in it."""
+        if kind not in self.kinds:
+            return f"{grains} grains of {kind}"
+        return f"{self.kinds[kind].amount(grains)} ({kind})"
+
+    def receiver(self, to: Holder) -> str:
+        """Whom a gift is for."""
+        return self.peer(to) if isinstance(to, bytes) else "the pool, for the whole commons"
+
     def peer(self, key: bytes) -> str:
         """A peer's did, after its handle if it has one."""
         return f"{self.handles[key]} ({did_of(key)})" if key in self.handles else did_of(key)
 
 
 def describe(
-    envelope: Envelope, statement: Statement, *, founding: Found | None, handles: Mapping[bytes, str], now_ms: int
+    envelope: Envelope,
+    statement: Statement,
+    *,
+    founding: Found | None,
+    handles: Mapping[bytes, str],
+    now_ms: int,
+    kinds: Mapping[str, Kind] = MappingProxyType({}),
+    gift: Gift | None = None,
 ) -> str:
     """What an envelope says, in lines: what it does, then who says it in which commons, until when, and who signed.
 
     `statement` is what its body was read as; `founding` the commons' first statement where it is known; `now_ms` the
-    ledger's time.
+    ledger's time; `kinds` the kinds of gifts by their codes, and `gift` the one that is answered, where they are known.
     """
-    words = Words(currency=None if founding is None else founding.currency, handles=handles)
+    currency = None if founding is None else founding.currency
+    words = Words(currency=currency, handles=handles, kinds=kinds, gift=gift)
     title, *details = _sentences(statement, words)
     commons = statement.commons.hex()
     late = " (it has expired)" if now_ms > statement.expires_ms else ""
@@ -116,8 +151,37 @@ def _sentences(statement: Statement, words: Words) -> Pairs:
             yield from (("steward", words.peer(steward)) for steward in stewards)
         case Erase(statement=name):
             yield "Erase", f"the memo of statement {id_text(name)}"
+        case MakeKind() | statements.Gift() | Thank() | Decline() | Withdraw():
+            yield from _gifts(statement, words)
         case _:
             yield from _money(statement, words)
+
+
+def _gifts(statement: Statement, words: Words) -> Pairs:
+    match statement:
+        case MakeKind(code=code, name=name, unit=unit, scale=scale):
+            counted = "in pieces (unit 1)" if unit == "1" else f"in the unit {unit}"
+            yield "Make", f'the kind of gift {code}, "{name}", counted {counted} with {scale} decimals'
+        case statements.Gift(to=to, kind=kind, quantity=quantity, after=after):
+            yield "Give", f"{words.quantity(kind, quantity)} to {words.receiver(to)}"
+            yield "for", statement.category or ""
+            yield from (("moved by", f"gift {id_text(gift)}") for gift in after)
+        case Thank(gift=name):
+            yield "Thank", f"for {_gift(name, words)}"
+        case Decline(gift=name):
+            yield "Decline", _gift(name, words)
+        case Withdraw(gift=name):
+            yield "Withdraw", f"the offer of {_gift(name, words)}"
+
+
+def _gift(name: bytes, words: Words) -> str:
+    """A gift by its id, and by what it is where that is known."""
+    gift = words.gift
+    if gift is None:
+        return f"gift {id_text(name)}"
+    to = words.receiver(gift.to if gift.to == POOL else peer_of(gift.to))
+    about = f" for {gift.category}" if gift.category else ""
+    return f"{gift.quantity} ({gift.kind}){about} from {words.peer(peer_of(gift.giver))} to {to}, gift {id_text(name)}"
 
 
 def _money(statement: Statement, words: Words) -> Pairs:
@@ -134,6 +198,21 @@ def _money(statement: Statement, words: Words) -> Pairs:
             yield from _legs("Grant from the pool", legs, words)
         case Share(amount=amount):
             yield "Share", f"{words.amount(amount)} of the pool among all active members alike"
+        case Hold(to=to, amount=amount, until=until):
+            yield "Hold", f"{words.amount(amount)} for {words.peer(to)} until {moment_text(until)}"
+            yield "for", statement.category or ""
+        case Capture(hold=name, amount=amount):
+            yield "Capture", f"{words.amount(amount)} of hold {id_text(name)}; the rest goes back to its payer"
+        case Void(hold=name):
+            yield "Void", f"hold {id_text(name)}; all of it goes back to its payer"
+        case Vouch(whom=peer, limit=0):
+            yield "Take back", f"all that one vouches for {words.peer(peer)}"
+        case Vouch(whom=peer, limit=limit):
+            yield "Vouch", f"for {words.peer(peer)} with {words.amount(limit)} of one's own credit room, in all"
+        case Writeoff(peer=peer):
+            yield "Write off", f"what {words.peer(peer)} owes"
+            yield "borne by", "those who vouched for it, in proportion; then by the pool, then by all"
+            yield "and then", "the member is suspended"
         case _:  # what the ledger itself says; nobody signs it by hand
             yield "Say", f"a statement of the type {statement.type}, which only a ledger makes"
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesell import Amount
+from gesell.amount import grains_from_zero, grains_of
 
 GRAINS = st.integers(-(10**18), 10**18)
 
@@ -71,3 +72,23 @@ def test_an_amount_is_shown_in_columns_and_with_so_many_decimals(grains: int, sp
 def test_an_amount_has_no_format_that_would_cut_it(spec: str) -> None:
     with pytest.raises(TypeError, match=r"amount\.decimal"):
         format(wrg(50_000), spec)
+
+
+def test_gifts_are_shown_by_their_unit_and_are_no_money() -> None:
+    hours, bread = Amount(150, "hour", 2, unit="h"), Amount(3, "bread", 0, unit="1")
+    assert (str(hours), str(bread), f"{hours:>8}", str(hours + hours), str(-hours)) == (
+        "1.5 h", "3 bread", "   1.5 h", "3 h", "-1.5 h",
+    )  # fmt: skip
+    assert hours == Amount(150, "hour", 2)
+    with pytest.raises(ValueError, match="different currencies or kinds"):
+        _ = hours + bread
+    with pytest.raises(ValueError, match=r"1\.5 h is not an amount of WRG"):
+        grains_of(hours, code="WRG", scale=6)
+
+
+def test_a_limit_may_be_nothing_and_nothing_less() -> None:
+    assert grains_from_zero("0", code="WRG", scale=6) == 0
+    with pytest.raises(ValueError):
+        grains_from_zero("-1", code="WRG", scale=6)
+    with pytest.raises(ValueError):
+        grains_of("0", code="WRG", scale=6)

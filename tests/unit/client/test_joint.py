@@ -25,11 +25,13 @@ from gesell import (
     load_statement,
     save_statement,
 )
+from gesell.answers import HOUR
+from gesell.gifts import Gift
 from gesell.joint import FILE_MAX_BYTES, check, cosign
 from gesell.wording import describe
 from gesell_protocol.envelopes import STATEMENT_PREFIX, Memo, verify_envelope
-from gesell_protocol.names import did_of, uuid7
-from gesell_protocol.statements import TYPES, Found, read_statement, write_body
+from gesell_protocol.names import did_of, id_text, uuid7
+from gesell_protocol.statements import LEDGER_TYPES, TYPES, Found, read_statement, write_body
 
 ADA, EVE = Peer(b"\x01" * 32), Peer(b"\x05" * 32)
 NOW_MS = 1_800_000_000_000
@@ -196,6 +198,7 @@ def test_a_replacement_that_fails_leaves_the_file_whole(tmp_path: Path, monkeypa
 # ── In plain words ───────────────────────────────────────────────────────────────────────────────────────────────
 
 POLICY = default_policy(scale=6)
+GIFT = uuid7(5, bytes(10))
 SAID: list[tuple[dict[str, Any], list[str]]] = [
     (ISSUE, ["Issue 1.25 WRG", BOB.did]),
     ({"type": "retire", "amount": 5_000_000, "balancing": True}, ["Retire all there is, but at most 5 WRG"]),
@@ -206,6 +209,37 @@ SAID: list[tuple[dict[str, Any], list[str]]] = [
     ({"type": "pay", "legs": [[BOB.key, 7]], "balancing": True}, ["Pay all there is, but at most 0.000007 WRG"]),
     ({"type": "grant", "legs": [[BOB.key, 1_000_000]]}, ["Grant from the pool 1 WRG", BOB.did]),
     ({"type": "share", "amount": 3_000_000}, ["Share 3 WRG of the pool"]),
+    (
+        {"type": "hold", "to": EVE.key, "amount": 5_000_000, "until": 1_900_000_000_000, "category": "deposit"},
+        ["Hold 5 WRG for eve", EVE.did, "2030-03-17 17:46:40 UTC", "deposit"],
+    ),
+    ({"type": "capture", "hold": uuid7(5, bytes(10)), "amount": 0}, ["Capture 0 WRG of hold 00000000-0005-7000"]),
+    ({"type": "void", "hold": uuid7(5, bytes(10))}, ["Void hold 00000000-0005-7000-8000-000000000000"]),
+    (
+        {"type": "kind", "code": "bread", "name": "Loaves", "unit": "1", "scale": 0},
+        ['Make the kind of gift bread, "Loaves", counted in pieces (unit 1) with 0 decimals'],
+    ),
+    (
+        {
+            "type": "gift",
+            "to": EVE.key,
+            "kind": "hour",
+            "quantity": 150,
+            "after": [uuid7(5, bytes(10))],
+            "category": "lift",
+        },
+        ["Give 1.5 h (hour) to eve", EVE.did, "lift", "moved by    gift 00000000-0005-7000-8000-000000000000"],
+    ),
+    (
+        {"type": "gift", "to": "pool", "kind": "wood", "quantity": 7},
+        ["Give 7 grains of wood to the pool, for the whole"],
+    ),
+    ({"type": "thank", "gift": GIFT}, ["Thank for gift 00000000-0005-7000-8000-000000000000"]),
+    ({"type": "decline", "gift": GIFT}, ["Decline gift 00000000-0005-7000-8000-000000000000"]),
+    ({"type": "withdraw", "gift": GIFT}, ["Withdraw the offer of gift 00000000-0005-7000-8000"]),
+    ({"type": "vouch", "for": EVE.key, "limit": 2_000_000}, ["Vouch for eve", EVE.did, "with 2 WRG of one's own"]),
+    ({"type": "vouch", "for": EVE.key, "limit": 0}, ["Take back all that one vouches for eve", EVE.did]),
+    ({"type": "writeoff", "peer": EVE.key}, ["Write off what eve", EVE.did, "those who vouched", "is suspended"]),
     ({"type": "admit", "peer": EVE.key}, ["Admit eve", EVE.did]),
     ({"type": "suspend", "peer": BOB.key}, ["Suspend", BOB.did]),
     ({"type": "join", "handle": "ada"}, ["Join the commons as ada"]),
@@ -226,7 +260,7 @@ def test_a_signer_is_told_all_that_is_signed(fields: dict[str, Any], says: list[
     known = read_statement(founding(), min_tick_seconds=1)
     assert isinstance(known, Found)
     statement = check(envelope)
-    told = describe(envelope, statement, founding=known, handles={EVE.key: "eve"}, now_ms=NOW_MS)
+    told = describe(envelope, statement, founding=known, handles={EVE.key: "eve"}, now_ms=NOW_MS, kinds={"hour": HOUR})
     assert all(part in told for part in [*says, ADA.did, COMMONS.hex()]), told
     assert "expired" not in told
 
@@ -241,7 +275,26 @@ def test_a_signer_is_told_what_a_founding_fixes_and_whose_ledger_it_is_for() -> 
 
 
 def test_every_type_that_peers_sign_has_its_words() -> None:
-    assert {fields["type"] for fields, _ in SAID} | {"found", "sweep", "payout"} == set(TYPES)
+    assert {fields["type"] for fields, _ in SAID} | {"found"} == set(TYPES) - LEDGER_TYPES
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("thank", f"Thank for 1.5 h (hour) for lift from {BOB.did} to eve ({EVE.did}), gift 00000000-0005-7000-8000"),
+        ("decline", f"Decline 1.5 h (hour) for lift from {BOB.did} to eve ({EVE.did}), gift 00000000-0005"),
+        ("withdraw", f"Withdraw the offer of 1.5 h (hour) for lift from {BOB.did} to eve ({EVE.did}), gift 0000"),
+    ],
+)
+def test_who_answers_a_gift_is_told_which(kind: str, says: str) -> None:
+    gift = Gift(
+        id=id_text(GIFT), seq=3, at_ms=5, giver=BOB.did, to=EVE.did, kind="hour", quantity=HOUR.amount(150),
+        state="offered", settled_ms=None, category="lift", memo=None,
+    )  # fmt: skip
+    envelope = drafted(type=kind, gift=GIFT)
+    statement = check(envelope)
+    told = describe(envelope, statement, founding=None, handles={EVE.key: "eve"}, now_ms=NOW_MS, gift=gift)
+    assert told.startswith(says), told
 
 
 def test_amounts_are_told_in_grains_where_the_currency_is_not_known_and_a_memo_can_not_pass_for_a_line_of_ours() -> (
