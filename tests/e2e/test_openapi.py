@@ -22,7 +22,7 @@ from gesell_ledger.api.routes import ROUTES
 from gesell_ledger.api.webhooks import MESSAGES
 from gesell_protocol.refusals import CODES
 from gesell_protocol.statements import LEDGER_TYPES, TYPES
-from tests.e2e.test_prepare import BOB, DOCS_COMMONS, DOCS_STATEMENT, World, doc_examples
+from tests.e2e.test_prepare import BOB, DOCS_COMMONS, DOCS_STATEMENT, EVE, World, doc_examples
 from tests.running import Service, running
 from tests.speaking import write_token
 
@@ -154,6 +154,7 @@ def _keep_to(service: Service, folder: Path, document: Any, configuration: str) 
 def test_service_answers_as_the_document_says_where_things_are_known(document: Any, folder: Path) -> None:
     with running("--min-tick-seconds", "1") as service:
         world = World(service.url, "open")
+        gift = world.say("gift", BOB, to=EVE.public_key, kind="hour", quantity=150)
         text = json.dumps(doc_examples()).replace(DOCS_COMMONS, world.commons.hex())
         forms = json.loads(text.replace(DOCS_STATEMENT, world.paid))
         known = json.loads(json.dumps(document))
@@ -173,6 +174,10 @@ Authorization = "Bearer {token}"
 include-path = "/v1/commons/{{commons}}/members/{{member}}/trust"
 [operations.parameters]
 "query.to" = "ada"
+[[operations]]
+include-path = "/v1/commons/{{commons}}/gifts/{{id}}"
+[operations.parameters]
+"path.id" = "{gift}"
 """
         _keep_to(service, folder, known, _CONFIGURATION + names + _EACH_FOR_ITSELF)
         counted = fetch(service, "/metrics")[2].decode()

@@ -432,7 +432,8 @@ def test_the_names_of_constraints_bear_no_number_that_a_shard_would_add(postgres
         ("UPDATE gesell.commons SET seq = 0", "commons_seq_check"),
         ("UPDATE gesell.commons SET active_members = -1", "commons_active_members_check"),
         (
-            "INSERT INTO gesell.member VALUES (1, decode(repeat('aa', 32), 'hex'), 0, true, false, 'ghost', 'a', '{}', 0, 0, 0, 0, 0)",
+            "INSERT INTO gesell.member VALUES (1, decode(repeat('aa', 32), 'hex'), 0, true, false,"
+            " 'ghost', 'a', '{}', 0, 0, 0, 0, 0)",
             "member_status_check",
         ),
     ],

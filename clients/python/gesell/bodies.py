@@ -91,7 +91,7 @@ async def _wire_value(name: str, value: Any, fields: Mapping[str, Any], of: Comm
         case "legs":
             pairs = value.items() if isinstance(value, Mapping) else value
             return [[await of.key_of(to), await _grains(much, of)] for to, much in pairs]
-        case "ref" | "statement" | "gift":
+        case "ref" | "statement" | "gift" | "hold":
             return statement_bytes(value)
         case "after":
             return [statement_bytes(gift) for gift in value]

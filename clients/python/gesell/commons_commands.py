@@ -5,6 +5,7 @@ Owns their words and their reports. The rules are the ledger's, the signing is t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from gesell.advice import NOTHING_SENT
 from gesell.answers import Commons, Kind
 from gesell.bodies import default_policy
 from gesell.client import Client
+from gesell.errors import GesellError
 from gesell.joint_commands import ALONE, Together, speak
 from gesell.options import DEFAULTS, MemoOption, Mistake, Options, fail, load_key, load_keys, run, waiting_told
 from gesell.policy_file import policy_of
@@ -99,9 +101,13 @@ async def _join(handle: str, memo: str | None, options: Options) -> None:
     async with options.signer() as client:
         with waiting_told():
             receipt = await client.join(handle, memo=memo)
-        member = await client.member()
+        member = None
+        with suppress(GesellError):  # it is applied, whatever becomes of this look
+            member = await client.member()
     if options.json:
         show_json(showing.receipt_json(receipt, scale=0))  # a joining has no postings, and so no amounts
+    elif member is None:
+        say(f"You have asked to join as {handle} (entry {receipt.seq}). Whether you are in by now: gesell members")
     elif member.status == "active":
         say(f"You are a member: {handle} (entry {receipt.seq}).")
     else:

@@ -34,6 +34,7 @@ from gesell_ledger.core.money import Signed
 from gesell_protocol import statements
 from gesell_protocol.amounts import BALANCE_MAX
 from gesell_protocol.log import Posting
+from gesell_protocol.names import did_of
 from gesell_protocol.refusals import Refusal
 
 KINDS_MAX: Final = 256
@@ -72,7 +73,7 @@ def decide_gift(books: Books, submission: Signed, at_ms: int) -> Decision | Refu
         receiver = books.members.get(statement.to)
         if receiver is None or receiver.status not in RECEIVERS:
             return Refusal(
-                code="unknown-member", detail=f"the receiver {statement.to.hex()} is not a member of this commons"
+                code="unknown-member", detail=f"the receiver {did_of(statement.to)} is not a member of this commons"
             )
     gift = Gift(
         id=statement.id,

@@ -17,7 +17,7 @@ from typing import Final
 from gesell_ledger.core.books import ESCROW, RECEIVERS, Books, Decision, Hold
 from gesell_ledger.core.money import Draft, Signed, check_payer
 from gesell_protocol import statements
-from gesell_protocol.names import Holder
+from gesell_protocol.names import Holder, did_of
 from gesell_protocol.refusals import Refusal
 
 DAY_MS: Final = 24 * 3600 * 1000
@@ -32,7 +32,9 @@ def decide_hold(books: Books, submission: Signed, at_ms: int) -> Decision | Refu
     assert commons is not None
     payee = books.members.get(statement.to)
     if payee is None or payee.status not in RECEIVERS:
-        return Refusal(code="unknown-member", detail=f"the payee {statement.to.hex()} is not a member of this commons")
+        return Refusal(
+            code="unknown-member", detail=f"the payee {did_of(statement.to)} is not a member of this commons"
+        )
     if not at_ms < statement.until <= at_ms + HOLD_MAX_MS:
         return Refusal(
             code="limit-exceeded",

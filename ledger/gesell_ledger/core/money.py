@@ -30,7 +30,7 @@ from gesell_protocol.demurrage import INFLOW_REASONS, melt, receive
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.fields import Leg
 from gesell_protocol.log import Posting
-from gesell_protocol.names import Holder
+from gesell_protocol.names import Holder, did_of
 from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import Grant, Issue, Pay, Payout, Retire, Share, Statement, Sweep
 
@@ -169,7 +169,7 @@ def _move(
     for leg in legs:
         payee = books.members.get(leg.to)
         if payee is None or payee.status not in RECEIVERS:
-            return Refusal(code="unknown-member", detail=f"the payee {leg.to.hex()} is not a member of this commons")
+            return Refusal(code="unknown-member", detail=f"the payee {did_of(leg.to)} is not a member of this commons")
     draft = Draft(books, at_ms)
     if not isinstance(payer, str):
         draft.bring_up([payer])
@@ -265,7 +265,7 @@ def decide_payout(books: Books, submission: Signed, at_ms: int) -> Decision | Re
     for peer in payout.members:
         member = books.members.get(peer)
         if member is None or peer <= share.paid_through or not member.was_active_at(share.seq):
-            return Refusal(code="wrong-state", detail=f"no part of the share is owed to {peer.hex()}")
+            return Refusal(code="wrong-state", detail=f"no part of the share is owed to {did_of(peer)}")
         receivers.append(peer if member.status in RECEIVERS else POOL)
     draft = Draft(books, at_ms)
     draft.bring_up(peer for peer in receivers if not isinstance(peer, str))
@@ -287,7 +287,7 @@ def decide_sweep(books: Books, submission: Signed, at_ms: int) -> Decision | Ref
     assert isinstance(sweep, Sweep)
     for peer in sweep.accounts:
         if peer not in books.members:
-            return Refusal(code="unknown-member", detail=f"{peer.hex()} never was a member")
+            return Refusal(code="unknown-member", detail=f"{did_of(peer)} never was a member")
     draft = Draft(books, at_ms)
     draft.bring_up(sweep.accounts)
     return draft.check_limits() or draft.decision()

@@ -17,7 +17,7 @@ from gesell_ledger.core import membership
 from gesell_ledger.core.books import ISSUER, POOL, RECEIVERS, Books, Decision
 from gesell_ledger.core.money import Draft, Signed, balance_at, insufficient
 from gesell_ledger.core.vouches import check_lowered, set_vouch
-from gesell_protocol.names import Holder
+from gesell_protocol.names import Holder, did_of
 from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import Vouch, Writeoff
 
@@ -33,7 +33,7 @@ def decide_vouch(books: Books, submission: Signed, at_ms: int) -> Decision | Ref
         return Refusal(code="wrong-state", detail="there is no vouch to take back")
     receiver = books.members.get(vouch.whom)
     if receiver is None or receiver.status not in RECEIVERS:
-        return Refusal(code="unknown-member", detail=f"{vouch.whom.hex()} is not a member of this commons")
+        return Refusal(code="unknown-member", detail=f"{did_of(vouch.whom)} is not a member of this commons")
     refusal = _check_limits(books, vouch, new=before == 0, at_ms=at_ms)
     if refusal is None and vouch.limit > before:
         refusal = _check_room(books, vouch, before=before, at_ms=at_ms)

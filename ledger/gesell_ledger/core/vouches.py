@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from gesell_ledger.core.books import Books, Decision, Member
 from gesell_ledger.core.money import balance_at
+from gesell_protocol.names import did_of
 from gesell_protocol.refusals import Refusal
 
 
@@ -37,7 +38,7 @@ def check_lowered(books: Books, vouchee: bytes, *, less: int, at_ms: int) -> Ref
     limit = books.members[vouchee].credit_limit(commons.policy_at(at_ms).credit_limit) - less
     if balance_at(books, vouchee, at_ms) < -limit:
         return Refusal(
-            code="vouch-in-use", detail=f"without this vouch {vouchee.hex()} would be below its credit limit"
+            code="vouch-in-use", detail=f"without this vouch {did_of(vouchee)} would be below its credit limit"
         )
     return None
 
