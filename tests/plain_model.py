@@ -833,6 +833,8 @@ class PlainCommons:
         if body["type"] == "decline":
             return self._settle(gift, "declined")
         plan = self._settle(gift, "received")
+        if gift.giver == by:
+            raise _No("not-authorised")
         plan.own = [
             ["gift", gift.giver, gift.kind, -gift.quantity],
             ["gift", gift.receiver, gift.kind, gift.quantity],

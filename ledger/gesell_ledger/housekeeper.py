@@ -32,8 +32,8 @@ from gesell_protocol.names import uuid7
 from gesell_protocol.statements import EXPIRES_MAX_MS, PAYOUT_MAX, SWEEP_MAX, read_statement, write_body
 
 PAGE: Final = 5_000
-#: Holds that lapse are asked for so many at a time.
-LAPSES: Final = 500
+#: So many holds of a commons lapse in a round at most.
+LAPSES: Final = 100
 ROUND_SECONDS: Final = 0.5
 #: On a real clock, ticks last long: all commons are looked at every ten seconds only.
 SWEEP_ROUNDS: Final = 20
@@ -123,10 +123,9 @@ class Housekeeper:
     async def _lapse(self, commons: Commons) -> None:
         """Rule 2. Each lapse is decided against the books, so one sent twice is refused."""
         over_ms = self._clock.now_ms() - DAY_MS
-        while lapsing := await self._reader.list_lapsing(commons.id, before_ms=over_ms, limit=LAPSES):
-            for hold in lapsing:
-                if not await self._speak(commons, "lapse", {"of": hold}):
-                    return
+        # So many a round: other commons wait for theirs, and one that is refused keeps none of the others.
+        for hold in await self._reader.list_lapsing(commons.id, before_ms=over_ms, limit=LAPSES):
+            await self._speak(commons, "lapse", {"of": hold})
 
     async def _sweep(self, commons: Commons) -> None:
         """Rule 3; each commons once a tick."""

@@ -15,10 +15,17 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from gesell_protocol.amounts import BALANCE_MAX
 from gesell_protocol.policy import PPB, Policy, Timeline
 
 #: The reasons whose postings count as inflow, that is, as money that begins to rest anew.
 INFLOW_REASONS: Final = frozenset({"issue", "pay", "grant", "capture", "settle", "share"})
+
+
+#: More than this is not remembered of a tick's inflow. Balance and escrow are at most 10^18 each, so as long as the
+#: tick is in the window nothing is still, whatever more came in; and it fits 64 bits, which money that goes round and
+#: round within one tick would pass.
+INFLOW_MAX: Final = 4 * BALANCE_MAX
 
 
 class Holding(NamedTuple):
@@ -59,7 +66,7 @@ def receive(holding: Holding, amount: int, timeline: Timeline) -> Holding:
     inflows = holding.inflows
     if timeline.policy_at(tick).rest_ticks > 0:
         if inflows and inflows[-1][0] == tick:
-            inflows = (*inflows[:-1], (tick, inflows[-1][1] + amount))
+            inflows = (*inflows[:-1], (tick, min(inflows[-1][1] + amount, INFLOW_MAX)))
         else:
             inflows = (*inflows, (tick, amount))
     return Holding(holding.balance + amount, holding.escrow, tick, inflows)

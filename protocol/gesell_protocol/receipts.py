@@ -141,7 +141,7 @@ def check_receipt(receipt: Receipt, *, envelope: Envelope, statement: Statement,
     _check_sums(receipt.postings)
     own = [posting for posting in receipt.postings if posting.reason != "melt"]
     melt = receipt.postings[: len(receipt.postings) - len(own)]
-    _check_melt(melt, own, anybody=statement.type in ("sweep", "capture"))
+    _check_melt(melt, own, statement)
     if isinstance(statement, Thank):
         _check_kind(receipt.postings)
     elif currency is not None and any(posting.asset != currency for posting in receipt.postings):
@@ -165,18 +165,22 @@ def _check_sums(postings: Sequence[Posting]) -> None:
         raise ReceiptMismatch("the postings do not sum to zero")
 
 
-def _check_melt(melt: Sequence[Posting], own: Sequence[Posting], *, anybody: bool) -> None:
+def _check_melt(melt: Sequence[Posting], own: Sequence[Posting], statement: Statement) -> None:
     """Melt comes first, in pairs, from peers whom the statement touches to the pool or the issuer (SPEC §4.3).
 
-    A sweep touches nobody otherwise, and a capture may leave its payer nothing but the melt: `anybody` may melt there.
+    A sweep touches nobody otherwise, so anybody may melt there; the payer whose hold a capture took whole is the one
+    whom it touches without a posting, and melts first; gifts melt nobody.
     """
     if len(melt) % 2 or any(posting.reason != "melt" for posting in melt):
         raise ReceiptMismatch("melt does not stand first, in pairs")
+    if melt and isinstance(statement, Thank):
+        raise ReceiptMismatch("money melts for a gift")
     touched = {posting.holder for posting in own}
-    for charged, gained in zip(melt[::2], melt[1::2], strict=True):
+    for place, (charged, gained) in enumerate(zip(melt[::2], melt[1::2], strict=True)):
         if charged.amount >= 0 or gained.amount != -charged.amount or gained.holder not in (POOL, ISSUER):
             raise ReceiptMismatch("a melt does not go from a peer to the pool or the issuer")
-        if isinstance(charged.holder, str) or (charged.holder not in touched and not anybody):
+        payer = isinstance(statement, Capture) and place == 0 and all(one.reason == "capture" for one in own)
+        if isinstance(charged.holder, str) or not (charged.holder in touched or payer or statement.type == "sweep"):
             raise ReceiptMismatch("a melt is charged to somebody whom the statement does not touch")
 
 

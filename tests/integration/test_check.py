@@ -75,8 +75,24 @@ async def live(url: str) -> None:
             await client.as_peer(bob).vouch("cyd", limit)
         await client.as_peer(ada).vouch("bob", "1")
         await client.as_peer(ada).vouch("bob", 0)
+        await hold(client.as_peer(bob), cyd, ended=True)
+        await hold(client.as_peer(bob), cyd, ended=False)
+        # What is set aside melts, and lapses after a while.
+        await hold(client.as_peer(bob), cyd, ended=False, days=2)
+        await until(client, "lapse")
         await client.as_peer(cyd).retire("5")
         await client.as_peer(cyd).pay("bob", "1")
+
+
+async def hold(payer: Client, payee: Peer, *, ended: bool, days: int = 20) -> None:
+    """Set money aside, and have it captured in part."""
+    time_ms = (await payer.service()).time_ms + days * DAY_MS
+    [held] = await payer.submit([await payer.sign({"type": "hold", "to": payee, "amount": "1", "until": time_ms})])
+    name = held.receipt_or_raise().id
+    if ended:
+        other = payer.as_peer(payee)
+        [taken] = await other.submit([await other.sign({"type": "capture", "hold": name, "amount": "0.5"})])
+        taken.receipt_or_raise()
 
 
 async def pass_days(client: Client, days: int) -> None:
@@ -169,7 +185,7 @@ def test_a_ledger_that_lived_holds(postgres: OwnPostgres, ledger: str, check: Ch
 def test_the_ledger_has_all_that_a_check_could_stumble_over(postgres: OwnPostgres, ledger: str) -> None:
     """The row before would prove little of a ledger in which nothing happened."""
     reasons = {row[0] for row in postgres.fetch(ledger, "SELECT DISTINCT reason FROM gesell.posting")}
-    assert reasons == {"issue", "pay", "melt", "share", "leave", "retire", "gift"}
+    assert reasons == {"issue", "pay", "melt", "share", "leave", "retire", "gift", "hold", "capture", "void"}
     assert postgres.fetch(ledger, "SELECT count(*) FROM gesell.policy") == [(3,)]
     assert postgres.fetch(ledger, "SELECT unpaid FROM gesell.share_out") == [(0,)]
     assert postgres.fetch(ledger, "SELECT count(*) > 3 FROM gesell.memo") == [(True,)]
@@ -210,6 +226,9 @@ def undone(sql: str) -> list[str]:
 WOERGL = "(SELECT commons_id FROM gesell.commons WHERE name = 'Woergl')"
 FIRST_PAY = "(SELECT min(seq) FROM gesell.posting WHERE reason = 'pay')"
 ONE_POSTING = f"reason = 'pay' AND amount > 0 AND seq = {FIRST_PAY}"
+#: With few findings about its postings, so that what is found at the end is told of too.
+SELDOM_USED = """(SELECT p.account FROM gesell.posting p JOIN gesell.account USING (commons_id)
+    WHERE number = p.account AND octet_length(holder) = 32 GROUP BY 1 ORDER BY count(*), 1 LIMIT 1)"""
 A_MEMBERS = "(SELECT min(number) FROM gesell.account WHERE octet_length(holder) = 32 AND balance > 0)"
 HOLDER = "'the account of ' || encode(holder, 'hex')"
 #: A first pay's entry, its postings and those after them, for a forger who mends all that can be added up.
@@ -368,7 +387,7 @@ TAMPERINGS = [
     ),
     tampering(
         "deleted account",
-        f"DELETE FROM gesell.account WHERE number = {A_MEMBERS} RETURNING {HOLDER} || ' is missing'",
+        f"DELETE FROM gesell.account WHERE number = {SELDOM_USED} RETURNING {HOLDER} || ' is missing'",
     ),
     tampering(
         "invented account",
@@ -390,7 +409,7 @@ TAMPERINGS = [
             "lent = 0",
             "vouchers = vouchers + 1",
             "vouchees = 0",
-            "awaits = 1",
+            "awaits = 7",
             "spans = '\\x920104'",
             "spans = 'rubbish'",
         )
@@ -445,6 +464,10 @@ TAMPERINGS = [
             ("declined gift taken", "UPDATE gesell.gift SET state = 'received' WHERE state = 'declined'", "gift"),
             ("gift settled by another entry", "UPDATE gesell.gift SET settled = settled + 1", "gift"),
             ("deleted gift", "DELETE FROM gesell.gift WHERE state = 'offered'", "gift"),
+            ("changed hold", "UPDATE gesell.hold SET amount = amount + 1 WHERE ended IS NULL", "hold"),
+            ("hold for another", "UPDATE gesell.hold SET payee = payer", "hold"),
+            ("ended hold opened", "UPDATE gesell.hold SET ended = NULL WHERE ended IS NOT NULL", "hold"),
+            ("deleted hold", "DELETE FROM gesell.hold WHERE ended IS NOT NULL", "hold"),
             ("cut thread", "DELETE FROM gesell.gift_thread", "gift_thread"),
             ("changed vouch", "UPDATE gesell.vouch SET amount = amount + 1", "vouch"),
             ("deleted vouch", "DELETE FROM gesell.vouch", "vouch"),
@@ -506,7 +529,7 @@ def test_the_check_goes_on_with_the_other_commons(postgres: OwnPostgres, spoilt:
 def test_one_wrong_posting_is_told_of_without_a_flood(postgres: OwnPostgres, spoilt: str, check: Check) -> None:
     postgres.execute(spoilt, f"UPDATE gesell.posting SET amount = amount + 1 WHERE {ONE_POSTING}")
     (found,) = [report["findings"] for report in json.loads(check("--json").out) if not report["holds"]]
-    assert len(found) <= 5, found
+    assert len(found) <= 6, found
     entries = {number for line in found for number in re.findall(r"^entry (\d+)", line)}
     assert entries == {str(postgres.fetch(spoilt, f"SELECT {FIRST_PAY}")[0][0])}
 

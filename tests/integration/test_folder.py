@@ -16,8 +16,10 @@ import pytest
 
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.readings import circulation as circulating
-from gesell_ledger.readings.circulation import Circulation, Crowded, Flow, TooManySteps
+from gesell_ledger.readings import turns
+from gesell_ledger.readings.circulation import Circulation, Flow, TooManySteps
 from gesell_ledger.readings.folder import Folder, fold_run, rebuild
+from gesell_ledger.readings.turns import Crowded
 from gesell_ledger.sequencer import Receipted, Sequencer
 from gesell_ledger.storage.faults import is_transient
 from gesell_ledger.storage.folds import Folds
@@ -332,7 +334,7 @@ async def test_more_steps_than_an_answer_may_have_are_refused(village: Village) 
 
 async def test_only_so_many_wait_for_circulation(village: Village, monkeypatch: pytest.MonkeyPatch) -> None:
     await village.fold()
-    monkeypatch.setattr(circulating, "WAITING_MAX", 2)
+    monkeypatch.setattr(turns, "EACH_MAX", 2)
     circulation = Circulation(Readings(village.pool))
     commons = (await Reader(village.pool).load_commons(village.name) or (None,))[0]
     assert commons is not None

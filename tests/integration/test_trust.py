@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesell_ledger.readings import trust as trusting
+from gesell_ledger.readings import turns
 from gesell_ledger.readings.trust import TooManyVouches, Trust, Unanswered
 from gesell_ledger.storage.rows import key_of
 from gesell_ledger.storage.trust import VouchReader
@@ -197,7 +198,7 @@ async def test_a_commons_that_takes_too_long_is_left_alone_and_no_other_one(vouc
 
 
 async def test_only_so_many_wait_for_their_turn(vouched: Vouched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trusting, "WAITING_MAX", 3)
+    monkeypatch.setattr(turns, "EACH_MAX", 3)
     await vouched.vouch(COMMONS[0], ME, OTHERS[0], 5)
     asked = [asyncio.create_task(vouched.flow(COMMONS[0], ME, OTHERS[0])) for _ in range(7)]
     told = await asyncio.gather(*asked, return_exceptions=True)

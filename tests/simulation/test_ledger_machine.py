@@ -185,7 +185,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def tell_model(self, envelope: Envelope, at: int) -> Accepted | Refused:
         answer = self.tell(self.model, envelope, at)
         if isinstance(answer, Accepted) and not answer.replayed:
-            name = name_of(envelope) if not self.name else self.name
+            name = fields_of(envelope).get("commons") or name_of(envelope)
             self.after.append(copy.deepcopy(self.model.commons[name]))
         return answer
 
@@ -238,8 +238,14 @@ class LedgerMachine(RuleBasedStateMachine):
             policy=policy,
             threshold=threshold,
         )
-        (result,) = self.submit([found])
-        assert result["status"] == "accepted"
+        self.name = name_of(found)
+        # In one request, so in one batch: what a founding begins is counted with it.
+        steward = STEWARDS[: threshold + 1][0].public_key
+        kind = {"code": "meal", "name": "Meal", "unit": "1", "scale": 0}
+        made = self.write("kind", steward, STEWARDS[: threshold + 1], **kind)
+        self.name = b""
+        results = self.submit([found, made])
+        assert [result["status"] for result in results] == ["accepted", "accepted"]
         self.name = name_of(found)
         self.path = f"/v1/commons/{self.name.hex()}"
         joins = [
@@ -671,6 +677,7 @@ class LedgerMachine(RuleBasedStateMachine):
         active = sum(1 for peer in PEERS if books.status(peer.public_key) == "active")
         assert int(head["supply"]) == -books.reserved["issuer"]
         assert (int(head["pool"]), int(head["escrow"])) == (books.reserved["pool"], books.reserved["escrow"])
+        assert {kind["code"] for kind in head["kinds"]} == set(books.kinds)
         assert (head["members"], head["threshold"]) == (active, books.threshold)
         assert {peer_of(steward) for steward in head["stewards"]} == books.stewards
 

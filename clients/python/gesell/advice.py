@@ -36,7 +36,8 @@ _STEPS: Final[dict[type[errors.GesellError], str]] = {
     errors.UnknownCommons: "See which there are: gesell commons. One that is not open is shown to its members only, by "
     "a key that signs for them: say which with --key, and --by DID if it was added to another's.",
     errors.UnknownMember: WHO_IS_THERE,
-    errors.NotActive: "Join first (gesell join HANDLE), and where stewards admit, wait for one to.",
+    errors.NotActive: "A steward has to admit you (gesell admit), or to admit you again. Who has not asked to join yet"
+    " does: gesell join HANDLE.",
     errors.HandleTaken: "Choose another handle.",
     errors.Expired: "Try again; if it stays so, this machine or the line is too slow for the ledger's clock.",
     errors.TooEarly: "Try again in a moment.",

@@ -6,6 +6,7 @@ Owns the entry point and what is said when a part is not installed. Knows no com
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -31,7 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A payment should not wait for the imports of a ledger, nor fail with them.
     if not words or words[0].startswith("-") or words[0] not in app:
         join_others(app)
-    status = app(words, result_action="return_value")
+    try:
+        status = app(words, result_action="return_value")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it has enough (`| head`); what is still to be written goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return status if isinstance(status, int) else 0
 
 

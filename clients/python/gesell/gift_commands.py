@@ -58,7 +58,7 @@ def give(
     for_
         The type of interaction that you value, like gardening or listening.
     after
-        A gift that moved you to give, by its id or the beginning of it; repeat for several.
+        A gift that moved you to give: who gave it, its id, or the beginning of that; repeat for several.
     """
     run(_give(to, quantity, memo, kind, for_, after or [], options))
 
@@ -287,7 +287,7 @@ def _show_gifts(shown: Sequence[Gift], own: str, names: dict[str, str], letters:
             "everybody" if gift.to == POOL else names[gift.giver if gift.to == own else gift.to],
             str(gift.quantity),
             gift.category or "",
-            gift.memo or "",
+            " / ".join(said for said in (gift.memo, gift.reply) if said),
             gift.id[:letters],
         ]
         for gift in shown
@@ -332,6 +332,7 @@ async def _gift(name: str, options: Options) -> None:
             ("state", found.state),
             ("for", found.category or ""),
             ("note", found.memo or ""),
+            ("reply", found.reply or ""),
             ("offered", showing.when(found.at_ms)),
             ("settled", "" if found.settled_ms is None else showing.when(found.settled_ms)),
             *(("moved by", name) for name in found.after),

@@ -33,9 +33,9 @@ class Moved:
 class Gift:
     """A gift: offered first, and it counts once its receiver has thanked for it. It is never a debt.
 
-    `giver` is a did, `to` a did or `pool` for the whole commons; `seq` the entry that offered it; `after` the gifts
-    that moved its giver to give; `moved` what it moved itself, newest first, where one gift was asked for
-    (`Client.gift`), and else None.
+    `giver` is a did, `to` a did or `pool` for the whole commons; `seq` the entry that offered it; `reply` what was said
+    with the thanks, or in their place; `after` the gifts that moved its giver to give; `moved` what it moved itself,
+    newest first, where one gift was asked for (`Client.gift`), and else None.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Gift:
     settled_ms: int | None
     category: str | None
     memo: str | None
+    reply: str | None = None
     after: tuple[str, ...] = ()
     moved: tuple[Moved, ...] | None = None
 
@@ -85,6 +86,7 @@ def read_gift(fields: Mapping[str, Any], amount_of: Callable[[str, int], Amount]
         settled_ms=int_in(fields, "settled") if "settled" in fields else None,
         category=text_in(fields, "category") if "category" in fields else None,
         memo=text_in(fields, "memo") if "memo" in fields else None,
+        reply=text_in(fields, "reply") if "reply" in fields else None,
         after=tuple(id_text(id_of(name)) for name in fields.get("after", ())),
         moved=tuple(_moved(item) for item in fields["moved"]) if "moved" in fields else None,
     )

@@ -199,14 +199,17 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainLink:
-    """A step of a chain of vouches: who is vouched for by the one before, and for how much."""
+    """A step of a chain of vouches: who is vouched for by the one before, and for how much.
+
+    `vouch` is None where the entry that says so is not for the reader.
+    """
 
     peer: str
     handle: str | None
-    vouch: Amount
+    vouch: Amount | None
 
     def __repr__(self) -> str:
-        return f"<{self.vouch} for {self.handle or self.peer}>"
+        return f"<{self.vouch or 'a vouch'} for {self.handle or self.peer}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +309,8 @@ def _chain_link(fields: Mapping[str, Any], money: Callable[[object], Amount]) ->
     handle = text_in(fields, "handle") if "handle" in fields else None
     if handle is not None and not is_handle(handle):
         raise ValueError(f"{handle!r} is no handle")
-    return ChainLink(peer=did_of(peer_of(fields["peer"])), handle=handle, vouch=money(fields["vouch"]))
+    vouch = money(fields["vouch"]) if "vouch" in fields else None
+    return ChainLink(peer=did_of(peer_of(fields["peer"])), handle=handle, vouch=vouch)
 
 
 def read_trusted(fields: Mapping[str, Any], *, currency: Currency) -> Trusted:

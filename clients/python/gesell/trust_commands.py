@@ -81,7 +81,7 @@ async def _trust(who: str, of: str | None, options: Options) -> None:
         return
     names = [first, *(link.handle or showing.short(link.peer) for link in found.chain)]
     steps = [
-        f"{one} vouches for {other} with {link.vouch}"
+        f"{one} vouches for {other}" + ("" if link.vouch is None else f" with {link.vouch}")
         for one, other, link in zip(names, names[1:], found.chain, strict=False)
     ]
     showing.facts([("strongest", f"{found.strength}, by {len(steps)} vouches"), *(("", step) for step in steps)])
@@ -121,6 +121,8 @@ def _trust_json(found: Trust) -> dict[str, object]:
         "to": found.to,
         "flow": found.flow.text,
         "strength": found.strength.text,
-        "chain": [{"peer": link.peer, "handle": link.handle, "vouch": link.vouch.text} for link in found.chain],
+        "chain": [
+            {"peer": link.peer, "handle": link.handle, "vouch": link.vouch and link.vouch.text} for link in found.chain
+        ],
         "as_of_seq": found.as_of_seq,
     }

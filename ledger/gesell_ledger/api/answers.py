@@ -25,7 +25,6 @@ from gesell_ledger.api.shapes import (
     Id,
     KindCode,
     Moment,
-    Quantity,
     Seq,
     SignedGrains,
     Tick,
@@ -352,8 +351,8 @@ class GiftCount(Answered, frozen=True, kw_only=True):
 
     asset_code: KindCode
     asset_scale: GiftScale
-    given: Annotated[Quantity, Meta(description="Given, and thanked for.")]
-    received: Annotated[Quantity, Meta(description="Received, and thanked for.")]
+    given: Annotated[shapes.Total, Meta(description="Given, and thanked for.")]
+    received: Annotated[shapes.Total, Meta(description="Received, and thanked for.")]
 
 
 class Balances(Answered, frozen=True, kw_only=True):

@@ -21,11 +21,11 @@ from gesell_ledger.readings.circulation import (
     STEP_TICKS_MAX,
     STEPS_MAX,
     Circulation,
-    Crowded,
     Figures,
     TooManySteps,
     ratio_ppm,
 )
+from gesell_ledger.readings.turns import Crowded
 from gesell_ledger.storage.readings import SUMS_MAX
 
 CIRCULATION: Final = web.AppKey("circulation", Circulation)
@@ -100,8 +100,8 @@ async def get_flow(request: web.Request) -> web.Response:
         flow = await request.app[CIRCULATION].load(commons, now_ms=here.now_ms, from_ms=from_ms, to_ms=to_ms, step=step)
     except TooManySteps:
         raise Refused("limit-exceeded", f"at most {STEPS_MAX} steps: ask for longer ones", limit=STEPS_MAX) from None
-    except Crowded:
-        raise Refused("rate-limited", "too many ask for circulation just now") from None
+    except Crowded as crowded:
+        raise Refused("unavailable", str(crowded), retry_after=crowded.retry_after) from None
     return json_response(
         FlowPage(
             asset_code=commons.currency.code,

@@ -77,6 +77,9 @@ class GiftRow(Answered, frozen=True, kw_only=True):
     category: shapes.Category | UnsetType = UNSET
     after: Annotated[list[shapes.Id], Meta(description="The gifts that moved its giver to give.")] | UnsetType = UNSET
     memo: shapes.Text | UnsetType = UNSET
+    reply: Annotated[shapes.Text, Meta(description="What was said with the thanks, or in their place.")] | UnsetType = (
+        UNSET
+    )
 
 
 class MovedRow(Answered, frozen=True, kw_only=True):
@@ -112,6 +115,7 @@ def _fields(line: GiftLine) -> dict[str, Any]:
         "category": body.get("category", UNSET),
         "after": [id_text(name) for name in body["after"]] if "after" in body else UNSET,
         "memo": UNSET if line.memo is None else line.memo,
+        "reply": UNSET if line.reply is None else line.reply,
     }
 
 

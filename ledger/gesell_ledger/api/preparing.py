@@ -22,7 +22,7 @@ from gesell_ledger.api.reads import LEDGER, MIN_TICK_SECONDS
 from gesell_ledger.api.receiving import BODIES, receive
 from gesell_ledger.api.rights import BEARER, CLOCK, READER, look, nowhere
 from gesell_ledger.api.shapes import JSON
-from gesell_ledger.core.decide import Outcome
+from gesell_ledger.core.decide import Accepted, Outcome
 from gesell_ledger.core.visibility import EVERYTHING, Sight
 from gesell_ledger.preview import preview
 from gesell_ledger.storage.faults import ClockFault
@@ -30,7 +30,15 @@ from gesell_protocol.envelopes import SALT_BYTES, STATEMENT_PREFIX, Envelope, Me
 from gesell_protocol.log import Posting
 from gesell_protocol.names import base64url, did_of, id_text, time_of_id, uuid7
 from gesell_protocol.refusals import Refusal, Rejected
-from gesell_protocol.statements import EXPIRES_MAX_MS, read_statement, write_body
+from gesell_protocol.statements import (
+    EXPIRES_MAX_MS,
+    Capture,
+    Leave,
+    Statement,
+    Vouch,
+    read_statement,
+    write_body,
+)
 
 PREPARE_MAX_BYTES: Final = 64 * 1024
 #: For how long a statement is good if its author does not say, in milliseconds of real time.
@@ -105,7 +113,7 @@ async def _prepare(request: web.Request, form: AnyForm, fields: dict[str, Any], 
         body=base64url(body),
         to_sign=base64url(STATEMENT_PREFIX + body),
         memo=UNSET if memo is None else answers.memo_json(memo),
-        preview=_preview_json(outcome, asker.sight),
+        preview=_preview_json(_kept_back(statement, outcome, asker.sight), asker.sight),
     )
     return answers.json_response(answer)
 
@@ -175,6 +183,15 @@ def _preview_json(outcome: Outcome, sight: Sight) -> answers.Preview:
     if isinstance(outcome, Refusal):
         return answers.Preview(problem=answers.problem_json(outcome))
     return answers.Preview(postings=[answers.posting_json(one) for one in _seen(outcome.entry.postings, sight)])
+
+
+def _kept_back(statement: Statement, outcome: Outcome, sight: Sight) -> Outcome:
+    """What becomes of some statements tells what another's account holds: who may not see it sends them to learn."""
+    if sight.every_entry or not isinstance(statement, (Vouch, Capture, Leave)):
+        return outcome
+    if isinstance(outcome, Accepted) or (isinstance(outcome, Refusal) and outcome.code == "vouch-in-use"):
+        return Refusal(code="not-authorised", detail="it depends on an account that is not for you: send it to see")
+    return outcome
 
 
 def _seen(postings: Sequence[Posting], sight: Sight) -> Iterator[Posting]:

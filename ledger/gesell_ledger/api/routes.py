@@ -123,7 +123,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         circulation.get_flow,
         circulation.FlowPage,
         query=(circulation.FROM, circulation.TO, circulation.STEP),
-        codes=(*_WHOLE, "limit-exceeded", "rate-limited"),
+        codes=(*_WHOLE, "limit-exceeded"),
     ),
     post(
         _COMMONS + "/webhooks",

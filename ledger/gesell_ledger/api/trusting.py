@@ -78,7 +78,16 @@ class ChainLink(Answered, frozen=True, kw_only=True):
 
     peer: shapes.Did
     handle: shapes.Handle
-    vouch: Annotated[TrustGrains, Meta(description="What the one before vouches for it; the first step's is `from`.")]
+    vouch: (
+        Annotated[
+            TrustGrains,
+            Meta(
+                description="What the one before vouches for it; the first step's is `from`. Absent where the entry"
+                " that says so is not for the reader."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class TrustPage(Answered, frozen=True, kw_only=True, rename={"source": "from"}):
@@ -122,6 +131,7 @@ async def get_trust(request: web.Request) -> web.Response:
     name = TO.read(request)
     source = (await named_member(request, here)).peer
     sink = (await _find(request, here, name)).peer
+    _check_own(here, source)
     if source == sink:
         raise Refused("malformed", "to: nobody's trust in itself is measured")
     commons = here.commons
@@ -131,7 +141,13 @@ async def get_trust(request: web.Request) -> web.Response:
         _refuse(error)
     members = await request.app[VOUCHES].load_members(commons.id, [peer for peer, _ in trust.chain])
     chain = [
-        ChainLink(peer=did_of(peer), handle=members[peer].handle, vouch=str(grains)) for peer, grains in trust.chain
+        ChainLink(
+            peer=did_of(peer),
+            handle=members[peer].handle,
+            # Others' vouches are entries that are not for everybody; the first is the asker's own.
+            vouch=str(grains) if place == 0 or here.sight.every_entry else UNSET,
+        )
+        for place, (peer, grains) in enumerate(trust.chain)
     ]
     strength = min((grains for _, grains in trust.chain), default=0)
     return json_response(
@@ -156,6 +172,7 @@ async def _get_trusted(request: web.Request, name: bytes | str) -> web.Response:
     here = await visit_whole(request)
     limit, after = parameters.LIMIT.read(request), _AFTER_TRUSTED.find(request)
     source = (await _find(request, here, name)).peer
+    _check_own(here, source)
     commons = here.commons
     try:
         ranking = await request.app[TRUST].rank(
@@ -176,6 +193,12 @@ async def _get_trusted(request: web.Request, name: bytes | str) -> web.Response:
         return page(request, items, last=None)
     peer, strength, hops, _ = ranking.rows[limit - 1]
     return page(request, items, last=f"{strength}.{hops}.{base64url(peer)}")
+
+
+def _check_own(here: Visit, source: bytes) -> None:
+    """Where entries are their parties' alone, trust is told as it goes out from the reader itself."""
+    if not here.sight.every_entry and source != here.sight.peer:
+        raise Refused("not-authorised", "only the member itself and stewards ask for its trust here")
 
 
 async def _find(request: web.Request, here: Visit, name: bytes | str) -> Member:

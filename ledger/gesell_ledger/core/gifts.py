@@ -104,6 +104,9 @@ def decide_thank(books: Books, submission: Signed, at_ms: int) -> Decision | Ref
     gift = _find_received(books, submission, statement.gift)
     if isinstance(gift, Refusal):
         return gift
+    if gift.giver == statement.by:
+        # A gift counts when two have spoken.
+        return Refusal(code="not-authorised", detail="another steward thanks for what a steward gave to the commons")
     lines = ((gift.giver, -gift.quantity), (gift.receiver, gift.quantity))
     accounts = {}
     for holder, quantity in lines:

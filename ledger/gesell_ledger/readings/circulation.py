@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 
 from gesell_ledger.core.books import Commons
 from gesell_ledger.readings.rounds import Pairs, Rounds
+from gesell_ledger.readings.turns import Turns
 from gesell_ledger.storage.readings import Cursor, End, Readings, Snapshot, Step, Sum
 from gesell_protocol.demurrage import melt
 
@@ -34,21 +35,16 @@ PPM: Final = 1_000_000
 #: What one request may cost: accounts brought up to date and postings read for it, pairs put together, looks at who
 #: could have brought a payment back.
 ACCOUNTS_MAX: Final = 200_000
-PAIRS_MAX: Final = 500_000
+PAIRS_MAX: Final = 200_000
 LOOKS_MAX: Final = 5_000_000
-#: Figures remembered of all commons together, and requests that may wait for their turn to compute some.
+#: Figures remembered of all commons together.
 KNOWN_MAX: Final = 20_000
-WAITING_MAX: Final = 32
 #: The event loop breathes after so many accounts.
 BREATH: Final = 250
 
 
 class TooManySteps(Exception):
     """More steps than one answer may have."""
-
-
-class Crowded(Exception):
-    """Too many wait for circulation already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,34 +96,28 @@ class Circulation:
     def __init__(self, readings: Readings) -> None:
         self._readings = readings
         self._known: OrderedDict[Hashable, object] = OrderedDict()
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._turns = Turns()
 
     async def load(self, commons: Commons, *, now_ms: int, from_ms: int | None, to_ms: int | None, step: int) -> Flow:
         """The steps from that of `from_ms` to that of `to_ms`: now's if not said, and 30 up to it if not said; none
-        before the founding and none after now. Raises `TooManySteps`, or `Crowded` while too many ask.
+        before the founding and none after now. Raises `TooManySteps`, or `Crowded` where it is not its turn or takes
+        too long.
         """
-        if self._waiting >= WAITING_MAX:
-            raise Crowded
-        self._waiting += 1
-        try:
-            async with self._turn, self._readings.open(commons) as snapshot:
-                cursor = snapshot.cursor
-                # The readings may know of an entry that is later than the clock was when the request came.
-                now_ms = max(now_ms, cursor.at_ms)
-                founded = await snapshot.load_first_tick()
-                if founded is None:
-                    return Flow(cursor, now_ms, ())
-                now = commons.tick_of(now_ms)
-                last = min(now, now if to_ms is None else commons.tick_of(to_ms)) // step
-                start = last - STEPS_DEFAULT + 1 if from_ms is None else commons.tick_of(from_ms) // step
-                start = max(start, founded // step)
-                if last - start >= STEPS_MAX:
-                    raise TooManySteps
-                ticks = [place * step for place in range(start, last + 2)]
-                return Flow(cursor, now_ms, await self._figures(snapshot, commons, ticks, now=now))
-        finally:
-            self._waiting -= 1
+        async with self._turns.turn(commons.id), self._readings.open(commons) as snapshot:
+            cursor = snapshot.cursor
+            # The readings may know of an entry that is later than the clock was when the request came.
+            now_ms = max(now_ms, cursor.at_ms)
+            founded = await snapshot.load_first_tick()
+            if founded is None:
+                return Flow(cursor, now_ms, ())
+            now = commons.tick_of(now_ms)
+            last = min(now, now if to_ms is None else commons.tick_of(to_ms)) // step
+            start = last - STEPS_DEFAULT + 1 if from_ms is None else commons.tick_of(from_ms) // step
+            start = max(start, founded // step)
+            if last - start >= STEPS_MAX:
+                raise TooManySteps
+            ticks = [place * step for place in range(start, last + 2)]
+            return Flow(cursor, now_ms, await self._figures(snapshot, commons, ticks, now=now))
 
     async def _figures(self, snapshot: Snapshot, commons: Commons, ticks: Sequence[int], *, now: int) -> list[Figures]:
         """The figures of the steps between some ticks."""

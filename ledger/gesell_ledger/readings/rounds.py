@@ -7,7 +7,7 @@ nobody is named.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,17 @@ class Rounds:
     both: int
     returned_2: int
     returned_3: int | None
+
+
+async def _breathing(out: Mapping[int, Mapping[int, int]]) -> AsyncIterator[tuple[int, Mapping[int, int]]]:
+    """Each payer and whom it paid; in between, others have their turn."""
+    weight = 0
+    for payer, paid in out.items():
+        yield payer, paid
+        weight += 1 + len(paid)
+        if weight > BREATH:
+            weight = 0
+            await asyncio.sleep(0)
 
 
 class Pairs:
@@ -59,32 +70,30 @@ class Pairs:
         many it took. Breathes.
         """
         into: dict[int, dict[int, int]] = {}
-        for payer, out in self._out.items():
+        returned_2 = 0
+        async for payer, out in _breathing(self._out):
             for payee, amount in out.items():
                 into.setdefault(payee, {})[payer] = amount
+                returned_2 += min(amount, self._out.get(payee, _NOTHING).get(payer, 0))
         paid, received = self._out.keys(), into.keys()
-        needed = self._looks(into)
+        needed = await self._looks(into)
         rounds = Rounds(
             active=len(paid | received | self._gave),
             only_paid=len(paid - received),
             only_received=len(received - paid),
             both=len(paid & received),
-            returned_2=sum(
-                min(amount, self._out.get(payee, _NOTHING).get(payer, 0))
-                for payer, out in self._out.items()
-                for payee, amount in out.items()
-            ),
+            returned_2=returned_2,
             returned_3=await self._returned_3(into) if needed <= looks else None,
         )
         return rounds, min(needed, looks)
 
-    def _looks(self, into: Mapping[int, Mapping[int, int]]) -> int:
+    async def _looks(self, into: Mapping[int, Mapping[int, int]]) -> int:
         """How many looks at a third member the rounds of three take."""
-        return sum(
-            min(len(self._out.get(payee, _NOTHING)), len(into.get(payer, _NOTHING)))
-            for payer, out in self._out.items()
-            for payee in out
-        )
+        looks = 0
+        async for payer, out in _breathing(self._out):
+            back = len(into.get(payer, _NOTHING))
+            looks += sum(min(len(self._out.get(payee, _NOTHING)), back) for payee in out)
+        return looks
 
     async def _returned_3(self, into: Mapping[int, Mapping[int, int]]) -> int:
         """Of each a→b what could come back by others c: at most the sum of the lesser of b→c and c→a."""

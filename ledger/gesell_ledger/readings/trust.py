@@ -40,14 +40,15 @@ from gesell_ledger.readings.solver import (
     Vouches,
     pack,
 )
+from gesell_ledger.readings.turns import Crowded, Turns
 from gesell_ledger.storage.trust import VOUCH_BYTES, VouchReader
 
 #: Vouches that are kept in memory, of all commons together; one commons with more is not answered for.
 VOUCHES_MAX: Final = 500_000
 #: Changes that are read one by one; after more of them all vouches are read again.
 CHANGES_MAX: Final = 20_000
-#: Questions that wait for their turn.
-WAITING_MAX: Final = 32
+#: Longer than the process works at a question before it ends itself.
+TURN_SECONDS: Final = 20.0
 #: How long the process is kept while nobody asks.
 IDLE_SECONDS: Final = 300.0
 #: How long a process that says no more may take to end.
@@ -87,8 +88,7 @@ class Trust:
 
     def __init__(self, vouches: VouchReader) -> None:
         self._vouches = vouches
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._turns = Turns(turn_seconds=TURN_SECONDS)
         self._process: asyncio.subprocess.Process | None = None
         # The least recently asked first.
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
@@ -124,18 +124,15 @@ class Trust:
 
     async def _ask(self, commons: bytes, seq: int, question: Question) -> tuple[int, Answer]:
         self._check_bar(commons)
-        if self._waiting >= WAITING_MAX:
-            raise Unanswered("too many ask for trust at once", retry_after=2)
-        self._waiting += 1
         try:
-            async with self._turn:
+            async with self._turns.turn(commons):
                 self._check_bar(commons)
                 return await self._answer(commons, seq, question)
         except TooManyVouches as error:
             self._bar(commons, error)
             raise
-        finally:
-            self._waiting -= 1
+        except Crowded as crowded:
+            raise Unanswered(str(crowded), retry_after=crowded.retry_after) from None
 
     async def _answer(self, commons: bytes, seq: int, question: Question) -> tuple[int, Answer]:
         """Bring the process up to date with the commons, and ask it."""

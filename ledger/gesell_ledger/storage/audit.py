@@ -13,7 +13,8 @@ And at the end:
    running balances add up.
 6. All accounts of an asset sum to zero, and no posting stands outside the entries.
 
-What can't be found: an entry's time moved within its tick and between its neighbours, as no signature covers it.
+What can't be found: an entry's time moved within its tick and between its neighbours, as no signature covers it. What
+is not looked at: the readings, which are derived; `gesell db rebuild` makes them anew.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 
-from gesell_ledger.core.books import AccountName, Books, Commons, Entry
+from gesell_ledger.core.books import AccountName, Books, Commons, Entry, Hold
 from gesell_ledger.core.decide import Accepted, Submission, decide
 from gesell_ledger.storage import rows
 from gesell_ledger.storage.changes import Changes
@@ -231,11 +232,15 @@ class _Check:
         decided = await self._decide_again(report, stored, ledger)
         if decided is None:
             return False
-        self._charge_again(report, decided)
+        self._charge_again(report, *decided)
         return True
 
-    async def _decide_again(self, report: Report, stored: _Stored, ledger: bytes) -> Entry | None:
-        """Rules 1 and 3; returns the entry as it must be, and applies that: one wrong posting is told of once."""
+    async def _decide_again(
+        self, report: Report, stored: _Stored, ledger: bytes
+    ) -> tuple[Entry, Mapping[bytes, Hold]] | None:
+        """Rules 1 and 3; returns the entry as it must be with the holds that it begins or ends, and applies that: one
+        wrong posting is told of once.
+        """
         entry = stored.entry
         envelope = Envelope(entry.body, tuple(entry.signatures))
         try:
@@ -270,7 +275,7 @@ class _Check:
         if outcome.decision.policy is not None:
             from_tick, policy = outcome.decision.policy
             self._policies.append((decided.seq, from_tick, rows.policy_bytes(policy)))
-        return decided
+        return decided, changed.holds
 
     def _check_names(self, report: Report, stored: _Stored, statement: Statement) -> None:
         """What the row says beside the body: whose statement it is, its id, its memo."""
@@ -292,8 +297,11 @@ class _Check:
             target = rows.read_entry(statement.commons, row, ())
             self._books.entries[target.id] = target
 
-    def _charge_again(self, report: Report, entry: Entry) -> None:
-        """Rule 4: what each peer account lost by melt in this entry, against the law tick by tick."""
+    def _charge_again(self, report: Report, entry: Entry, holds: Mapping[bytes, Hold]) -> None:
+        """Rule 4: what each peer account lost by melt in this entry, against the law tick by tick.
+
+        `holds` are those that it begins or ends: what is set aside melts as its payer's until then.
+        """
         commons = self._books.commons
         if commons is None:
             return
@@ -304,6 +312,7 @@ class _Check:
             if posting.reason == "melt" and isinstance(posting.holder, bytes):
                 melted[posting.holder, posting.asset] -= posting.amount
         touched = {(p.holder, p.asset) for p in entry.postings if isinstance(p.holder, bytes) and p.asset == code}
+        touched |= {(hold.payer, code) for hold in holds.values()}
         for name in sorted(touched, key=str):
             # Nothing melts of an account before its first posting: the ticks since 1970 need no charging.
             before = self._eager.get(name) or Holding(tick=tick)
@@ -325,6 +334,11 @@ class _Check:
                 self._eager[holder, asset] = Holding(
                     account.balance + amount, account.escrow, account.tick, account.inflows
                 )
+
+        for hold in holds.values():
+            account = self._eager[hold.payer, code]
+            set_aside = hold.amount if hold.open else -hold.amount
+            self._eager[hold.payer, code] = account._replace(escrow=account.escrow + set_aside)
 
     def _check_head(self, report: Report, head: rows.Row, commons: Commons) -> None:
         """Rule 5 for the head; its timeline is the policies' matter."""

@@ -429,6 +429,7 @@ class Batch:
             head.ledger,
             list(head.stewards),
             head.share,
+            self._kinds,
         )
 
     async def _store_accounts(self, accounts: Mapping[AccountName, Holding], new: Sequence[AccountName]) -> None:

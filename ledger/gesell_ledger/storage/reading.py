@@ -13,7 +13,7 @@ from gesell_ledger.core.visibility import Sight
 from gesell_ledger.storage import rows
 from gesell_ledger.storage.postgres import Batch, Rules
 from gesell_ledger.storage.queries import queries
-from gesell_protocol.demurrage import INFLOW_REASONS, Holding
+from gesell_protocol.demurrage import INFLOW_MAX, INFLOW_REASONS, Holding
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.log import Posting
 from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
@@ -71,13 +71,16 @@ class GiftCounts:
 
 @dataclass(frozen=True, slots=True)
 class GiftLine:
-    """A gift with its offer: when it was made and settled, the body that made it, its memo's text if it is there."""
+    """A gift with its offer: when it was made and settled, the body that made it, its memo's text if it is there, and
+    that of what settled it.
+    """
 
     gift: Gift
     at_ms: int
     settled_ms: int | None
     body: bytes
     memo: str | None
+    reply: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,7 @@ class Reader:
     async def list_gift_counts(self, commons: bytes, peer: bytes, *, seq: int) -> list[GiftCounts]:
         """What a peer gave and received of each kind up to entry `seq`, in order of the kinds' codes."""
         found = await self._pool.fetch(_READING["list_gift_counts"], rows.key_of(commons), peer, seq)
-        return [GiftCounts(*row) for row in map(tuple, found)]
+        return [GiftCounts(kind, int(given), int(received)) for kind, given, received in map(tuple, found)]
 
     async def load_answered(self, commons: bytes, names: Iterable[bytes]) -> dict[bytes, Gift | Hold]:
         """Gifts and holds by their ids; what is neither is left out."""
@@ -272,7 +275,7 @@ class Reader:
         tick = commons.tick_of(posting["at_ms"])
         tick_ms = commons.policy_at(at_ms).tick_seconds * 1000
         first = await self._last_before(commons, commons.timeline.window_start(tick) * tick_ms) + 1
-        span = (posting["seq"], first, sorted(INFLOW_REASONS), tick_ms)
+        span = (posting["seq"], first, sorted(INFLOW_REASONS), tick_ms, INFLOW_MAX)
         found = await self._pool.fetch(_READING["load_inflows"], commons_id, account.number, *span)
         escrow = await self._pool.fetchval(
             _READING["load_escrow_at"], commons_id, rows.holder_bytes(account.holder), seq
@@ -401,8 +404,8 @@ def _narrow(
 
 
 def _read_gift_line(row: rows.Row) -> GiftLine:
-    *gift, at_ms, settled_ms, body, memo = row
-    return GiftLine(rows.read_gift(gift), at_ms, settled_ms, body, memo)
+    *gift, at_ms, settled_ms, body, memo, reply = row
+    return GiftLine(rows.read_gift(gift), at_ms, settled_ms, body, memo, reply)
 
 
 def _cut(found: Sequence[rows.Row]) -> Sequence[rows.Row]:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gesell_protocol.amounts import BALANCE_MAX
-from gesell_protocol.demurrage import INFLOW_REASONS, Holding, fee_of, melt, melt_by_the_letter, receive
+from gesell_protocol.demurrage import INFLOW_MAX, INFLOW_REASONS, Holding, fee_of, melt, melt_by_the_letter, receive
 from gesell_protocol.policy import PPB, Policy, Timeline
 from tests.plain_model import melt_lots
 
@@ -287,3 +287,28 @@ def test_segments_cover_every_tick_once_under_its_policy(timeline: Timeline, fir
 def test_tick_is_the_floor_of_time_over_its_length(tick_seconds: int, at_ms: int) -> None:
     tick = replace(BASE, tick_seconds=tick_seconds).tick_of(at_ms)
     assert tick * tick_seconds * 1000 <= at_ms < (tick + 1) * tick_seconds * 1000
+
+
+def test_inflow_beyond_the_bound_melts_as_if_all_of_it_were_remembered() -> None:
+    """Money that goes round within a tick passes 64 bits; what is kept of it must neither, nor change a fee."""
+    policy = Policy(
+        tick_seconds=3600,
+        rest_ticks=2,
+        brackets=((0, 50_000_000),),
+        melt_to="pool",
+        admission="open",
+        credit_limit=0,
+        vouch_min=1,
+        visibility="open",
+        notice_ticks=0,
+    )
+    timeline = Timeline.of([(0, policy)])
+    kept, plain = Holding(tick=5), 0
+    for _ in range(6):
+        kept = receive(kept, 10**18, timeline)._replace(balance=10**18)
+        plain += 10**18
+    assert kept.inflows[0][1] == INFLOW_MAX < plain
+    all_of_it = kept._replace(inflows=((5, plain),))
+    for tick in range(5, 12):
+        assert melt(kept, timeline, tick).balance == melt(all_of_it, timeline, tick).balance
+        assert melt_by_the_letter(kept, timeline, tick).balance == melt(kept, timeline, tick).balance

@@ -82,7 +82,7 @@ LIMIT 1;
 
 -- name: load_inflows
 -- What reached an account between two entries, for reasons that count as inflow, by tick.
-SELECT e.at_ms / $6::bigint AS tick, sum(p.amount)::bigint AS grains
+SELECT e.at_ms / $6::bigint AS tick, least(sum(p.amount), $7::bigint)::bigint AS grains
 FROM gesell.posting p
 JOIN gesell.entry e ON e.commons_id = p.commons_id AND e.seq = p.seq
 WHERE p.commons_id = $1 AND p.account = $2 AND p.seq BETWEEN $4 AND $3 AND p.amount > 0 AND p.reason = ANY($5::text[])
@@ -214,8 +214,8 @@ LIMIT 1;
 
 -- name: list_gift_counts
 -- What a member gave and received of each kind up to an entry; kinds are written small, the currency is not.
-SELECT a.asset, sum(CASE WHEN p.amount < 0 THEN -p.amount ELSE 0 END)::bigint AS given,
-       sum(CASE WHEN p.amount > 0 THEN p.amount ELSE 0 END)::bigint AS received
+SELECT a.asset, sum(CASE WHEN p.amount < 0 THEN -p.amount ELSE 0 END) AS given,
+       sum(CASE WHEN p.amount > 0 THEN p.amount ELSE 0 END) AS received
 FROM gesell.account a
 JOIN gesell.posting p ON p.commons_id = a.commons_id AND p.account = a.number
 WHERE a.commons_id = $1 AND a.holder = $2 AND a.asset ~ '^[a-z]' AND p.commons_id = $1 AND p.seq <= $3
@@ -230,20 +230,24 @@ WHERE commons_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_gift
 -- A gift with its offer and when it was settled.
-SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text,
+       r.text AS reply
 FROM gesell.gift g
 JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
 LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
 LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+LEFT JOIN gesell.memo r ON r.commons_id = g.commons_id AND r.id = s.id
 WHERE g.commons_id = $1 AND g.id = $2;
 
 -- name: list_gifts_by_commons
 -- All gifts before an entry, the newest first.
-SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text,
+       r.text AS reply
 FROM gesell.gift g
 JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
 LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
 LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+LEFT JOIN gesell.memo r ON r.commons_id = g.commons_id AND r.id = s.id
 WHERE g.commons_id = $1 AND g.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
   AND ($5::bytea IS NULL OR g.receiver = $5) AND ($6::text IS NULL OR g.state = $6) AND $7::uuid IS NULL
 ORDER BY g.seq DESC
@@ -251,11 +255,13 @@ LIMIT $3;
 
 -- name: list_gifts_by_giver
 -- The gifts of one giver before an entry, the newest first.
-SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text,
+       r.text AS reply
 FROM gesell.gift g
 JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
 LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
 LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+LEFT JOIN gesell.memo r ON r.commons_id = g.commons_id AND r.id = s.id
 WHERE g.commons_id = $1 AND g.seq < $2 AND g.giver = $4
   AND ($5::bytea IS NULL OR g.receiver = $5) AND ($6::text IS NULL OR g.state = $6) AND $7::uuid IS NULL
 ORDER BY g.seq DESC
@@ -263,11 +269,13 @@ LIMIT $3;
 
 -- name: list_gifts_by_receiver
 -- The gifts for one receiver before an entry, the newest first.
-SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text,
+       r.text AS reply
 FROM gesell.gift g
 JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
 LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
 LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+LEFT JOIN gesell.memo r ON r.commons_id = g.commons_id AND r.id = s.id
 WHERE g.commons_id = $1 AND g.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
   AND g.receiver = $5 AND ($6::text IS NULL OR g.state = $6) AND $7::uuid IS NULL
 ORDER BY g.seq DESC
@@ -275,11 +283,13 @@ LIMIT $3;
 
 -- name: list_gifts_by_state
 -- The gifts in one state before an entry, the newest first.
-SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text,
+       r.text AS reply
 FROM gesell.gift g
 JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
 LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
 LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+LEFT JOIN gesell.memo r ON r.commons_id = g.commons_id AND r.id = s.id
 WHERE g.commons_id = $1 AND g.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
   AND ($5::bytea IS NULL OR g.receiver = $5) AND g.state = $6 AND $7::uuid IS NULL
 ORDER BY g.seq DESC
@@ -287,12 +297,14 @@ LIMIT $3;
 
 -- name: list_gifts_by_moved_by
 -- The gifts that one gift moved, before an entry, the newest first.
-SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text
+SELECT g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state, e.at_ms, s.at_ms AS settled_ms, e.body, m.text,
+       r.text AS reply
 FROM gesell.gift_thread t
 JOIN gesell.gift g ON g.commons_id = t.commons_id AND g.seq = t.seq
 JOIN gesell.entry e ON e.commons_id = g.commons_id AND e.seq = g.seq
 LEFT JOIN gesell.entry s ON s.commons_id = g.commons_id AND s.seq = g.settled
 LEFT JOIN gesell.memo m ON m.commons_id = g.commons_id AND m.id = g.id
+LEFT JOIN gesell.memo r ON r.commons_id = g.commons_id AND r.id = s.id
 WHERE t.commons_id = $1 AND t.moved_by = $7 AND t.seq < $2 AND ($4::bytea IS NULL OR g.giver = $4)
   AND ($5::bytea IS NULL OR g.receiver = $5) AND ($6::text IS NULL OR g.state = $6)
 ORDER BY t.seq DESC

@@ -113,7 +113,7 @@ ORDER BY p.seq, p.n;
 INSERT INTO gesell.commons
     (commons_id, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, hash,
      ledger, stewards, share, kinds)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0);
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
 -- name: update_commons
 -- The head after a batch.
