@@ -30,7 +30,7 @@ from gesell_protocol.envelopes import Envelope, Memo
 from gesell_protocol.statements import Capture, Decline, Lapse, Thank, Void, Withdraw, read_statement
 
 #: A batch ends at about so many bytes: what a listener has to take within the time that it is given.
-BATCH_MAX_BYTES: Final = 256 * 1024
+BATCH_MAX_BYTES: Final = 384 * 1024
 #: So many bytes of the last batches are kept, of all commons together.
 RECENT_MAX_BYTES: Final = 16 * 1024 * 1024
 #: What a batch, and the parties of an entry, cost beside the bytes of the events.

@@ -52,11 +52,11 @@ from gesell_protocol.statements import (
 #: How often the heads of all followed commons are looked at, for entries that another process accepted.
 LOOK_SECONDS: Final = 0.25
 #: Entries read in one go: one question to the database, and some ten milliseconds of encoding.
-READ_ENTRIES: Final = 250
+READ_ENTRIES: Final = 400
 #: How long a feed waits for more: with one listener, for each further one, and at most.
 PAUSE_SECONDS: Final = 0.004
-PAUSE_SECONDS_EACH: Final = 0.000_25
-PAUSE_SECONDS_MAX: Final = 0.25
+PAUSE_SECONDS_EACH: Final = 0.000_5
+PAUSE_SECONDS_MAX: Final = 0.5
 #: Where there is much to read, the listeners are told after so many entries.
 TOLD_AFTER: Final = 2_000
 #: So many listeners are woken before the event loop turns to others.
