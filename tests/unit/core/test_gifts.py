@@ -249,3 +249,11 @@ def test_counts_are_what_was_thanked_for_and_sum_to_zero(gifts: list[tuple[bytes
             expected[receiver] += quantity
     assert counts(twin, *expected) == list(expected.values())
     assert sum(expected.values()) == 0
+
+
+def test_nobody_thanks_for_an_own_gift_in_everybodys_name() -> None:
+    twin = town()
+    twin.done("stewards", STEWARD, signers=(STEWARD, ANNA), stewards=sorted([STEWARD, ANNA]), threshold=1)
+    gift = offered(twin, ANNA, POOL, 150)
+    assert twin.refusal("thank", ANNA, gift=gift) == "not-authorised"
+    assert twin.done("thank", STEWARD, gift=gift) == [("gift", ANNA, -150), ("gift", POOL, 150)]
