@@ -81,6 +81,7 @@ class Town:
                 raise SystemExit(f"refused: {answer}")
 
     async def settle(self, *, tick_seconds: int) -> None:
+        """Found the commons, and have everybody in it."""
         steward = self.members[0]
         policy = {
             "tick_seconds": tick_seconds,
