@@ -494,6 +494,16 @@ LEDGER_TYPES: Final = frozenset({Sweep.type, Payout.type, Lapse.type})
 TYPES: Final = tuple(_SHAPES)
 
 
+def answered_by(statement: Statement) -> bytes | None:
+    """The id of the gift or the hold that a statement answers; None for one that answers nothing."""
+    match statement:
+        case Thank(gift=name) | Decline(gift=name) | Withdraw(gift=name):
+            return name
+        case Capture(hold=name) | Void(hold=name) | Lapse(hold=name):
+            return name
+    return None
+
+
 def others_in(statement: Statement) -> tuple[bytes, ...]:
     """The peers whom a statement pays or is about, in the order of its body; its author, stewards and keys are not."""
     match statement:

@@ -19,7 +19,7 @@ from gesell_ledger.readings import circulation as circulating
 from gesell_ledger.readings import turns
 from gesell_ledger.readings.circulation import Circulation, Flow, TooManySteps
 from gesell_ledger.readings.folder import Folder, fold_run, rebuild
-from gesell_ledger.readings.turns import Crowded
+from gesell_ledger.readings.turns import Unanswered
 from gesell_ledger.sequencer import Receipted, Sequencer
 from gesell_ledger.storage.faults import is_transient
 from gesell_ledger.storage.folds import Folds
@@ -340,7 +340,7 @@ async def test_only_so_many_wait_for_circulation(village: Village, monkeypatch: 
     assert commons is not None
     span: dict[str, Any] = {"now_ms": village.clock.ms, "from_ms": 0, "to_ms": None, "step": 1}
     asked = await asyncio.gather(*(circulation.load(commons, **span) for _ in range(5)), return_exceptions=True)
-    assert sum(isinstance(one, Crowded) for one in asked) == 3
+    assert sum(isinstance(one, Unanswered) for one in asked) == 3
     assert len((await village.flow(circulation)).steps) > 3
 
 

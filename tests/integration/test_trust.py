@@ -17,7 +17,8 @@ import pytest
 
 from gesell_ledger.readings import trust as trusting
 from gesell_ledger.readings import turns
-from gesell_ledger.readings.trust import TooManyVouches, Trust, Unanswered
+from gesell_ledger.readings.trust import TooManyVouches, Trust
+from gesell_ledger.readings.turns import Unanswered
 from gesell_ledger.storage.rows import key_of
 from gesell_ledger.storage.trust import VouchReader
 

@@ -357,4 +357,5 @@ def _gift_json(gift: Gift) -> dict[str, Any]:
         "category": gift.category,
         "after": list(gift.after),
         "memo": gift.memo,
+        "reply": gift.reply,
     }

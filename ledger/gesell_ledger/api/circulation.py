@@ -15,7 +15,7 @@ from gesell_ledger.api.answers import Answered, json_response
 from gesell_ledger.api.parameters import Parameter
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.reads import visit_whole
-from gesell_ledger.api.relations import AsOf, CategorySum, GiftSum, Ppm, Total, gifts_json, paid_json
+from gesell_ledger.api.relations import AsOf, CategorySum, GiftSum, Ppm, gifts_json, paid_json
 from gesell_ledger.core.books import Commons
 from gesell_ledger.readings.circulation import (
     STEP_TICKS_MAX,
@@ -25,7 +25,7 @@ from gesell_ledger.readings.circulation import (
     TooManySteps,
     ratio_ppm,
 )
-from gesell_ledger.readings.turns import Crowded
+from gesell_ledger.readings.turns import Unanswered
 from gesell_ledger.storage.readings import SUMS_MAX
 
 CIRCULATION: Final = web.AppKey("circulation", Circulation)
@@ -53,15 +53,15 @@ class FlowStep(Answered, frozen=True, kw_only=True):
 
     begins: Annotated[shapes.Moment, Meta(description="The first moment of the step.")] = field(name="from")
     ends: Annotated[shapes.Moment, Meta(description="The first moment after it.")] = field(name="to")
-    volume: Annotated[Total, Meta(description="The sum of the payments.")]
+    volume: Annotated[shapes.Total, Meta(description="The sum of the payments.")]
     payments: Annotated[shapes.Count, Meta(description="How many legs were paid.")]
     categories: Annotated[list[CategorySum], Meta(max_length=SUMS_MAX, description="The payments that have one.")]
     gifts: Annotated[list[GiftSum], Meta(max_length=SUMS_MAX, description="Gifts that were thanked for.")]
-    melt: Annotated[Total, Meta(description="Melt that was posted.")]
-    issued: Total
-    retired: Total
-    granted: Annotated[Total, Meta(description="What members were granted from the pool.")]
-    shared: Annotated[Total, Meta(description="What members were paid of shares of the pool.")]
+    melt: Annotated[shapes.Total, Meta(description="Melt that was posted.")]
+    issued: shapes.Total
+    retired: shapes.Total
+    granted: Annotated[shapes.Total, Meta(description="What members were granted from the pool.")]
+    shared: Annotated[shapes.Total, Meta(description="What members were paid of shares of the pool.")]
     new: Annotated[shapes.Count, Meta(description="Members who became active for the first time.")]
     active: Annotated[shapes.Count, Meta(description="Members who paid, were paid, gave or were given.")] | UnsetType
     only_paid: shapes.Count | UnsetType
@@ -72,7 +72,7 @@ class FlowStep(Answered, frozen=True, kw_only=True):
     velocity_ppm: Annotated[Ppm, Meta(description="Volume by the mean of what was held.")] | UnsetType
     members: Annotated[shapes.Count, Meta(description="How many are active.")]
     pool: shapes.SignedGrains
-    held: Annotated[Total, Meta(description="What members have after melt, and what is in escrow.")] | UnsetType
+    held: Annotated[shapes.Total, Meta(description="What members have after melt, and what is in escrow.")] | UnsetType
     still_ppm: Annotated[Ppm, Meta(description="Of what is held, what this tick would charge.")] | UnsetType
     gini_ppm: Annotated[Ppm, Meta(description="How unequally it is spread: 0 if all have the same.")] | UnsetType
 
@@ -100,8 +100,8 @@ async def get_flow(request: web.Request) -> web.Response:
         flow = await request.app[CIRCULATION].load(commons, now_ms=here.now_ms, from_ms=from_ms, to_ms=to_ms, step=step)
     except TooManySteps:
         raise Refused("limit-exceeded", f"at most {STEPS_MAX} steps: ask for longer ones", limit=STEPS_MAX) from None
-    except Crowded as crowded:
-        raise Refused("unavailable", str(crowded), retry_after=crowded.retry_after) from None
+    except Unanswered as unanswered:
+        raise Refused("unavailable", str(unanswered), retry_after=unanswered.retry_after) from None
     return json_response(
         FlowPage(
             asset_code=commons.currency.code,

@@ -27,7 +27,7 @@ from gesell_ledger.core.visibility import EVERYBODY, Sight, parties_of, sides_of
 from gesell_ledger.storage.reading import Reader
 from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import Envelope, Memo
-from gesell_protocol.statements import Capture, Decline, Lapse, Thank, Void, Withdraw, read_statement
+from gesell_protocol.statements import answered_by, read_statement
 
 #: A batch ends at about so many bytes: what a listener has to take within the time that it is given.
 BATCH_MAX_BYTES: Final = 384 * 1024
@@ -133,12 +133,8 @@ def encode(listed: Iterable[tuple[Entry, Memo | None]]) -> list[Event]:
 def entry_parties(entry: Entry, answered: Mapping[bytes, Gift | Hold]) -> frozenset[bytes]:
     """Whom a stored entry concerns; `answered` has the gift or hold that it answers, if any (`load_answered`)."""
     statement = read_statement(Envelope(entry.body, tuple(entry.signatures)), min_tick_seconds=1)
-    match statement:
-        case Thank(gift=name) | Decline(gift=name) | Withdraw(gift=name):
-            return parties_of(statement, entry.postings, sides_of(answered[name]))
-        case Capture(hold=name) | Void(hold=name) | Lapse(hold=name):
-            return parties_of(statement, entry.postings, sides_of(answered[name]))
-    return parties_of(statement, entry.postings)
+    name = answered_by(statement)
+    return parties_of(statement, entry.postings, frozenset() if name is None else sides_of(answered[name]))
 
 
 async def load_answered(reader: Reader, commons: bytes, bodies: Iterable[bytes]) -> Mapping[bytes, Gift | Hold]:

@@ -206,13 +206,13 @@ class Feed:
     def _judge_policy(self) -> None:
         """What the policy in force makes of the listeners' rights."""
         now_ms = self._now_ms()
-        tick_ms = self.commons.policy_at(now_ms).tick_seconds * 1000
+        policy = self.commons.policy_at(now_ms)
+        tick_ms = policy.tick_seconds * 1000
         self._later_policies = [
             from_tick * tick_ms for from_tick, _ in self.commons.timeline.waiting(self.commons.tick_of(now_ms))
         ]
-        visibility = self.commons.policy_at(now_ms).visibility
-        if visibility != self.visibility:
-            self.visibility = visibility
+        if policy.visibility != self.visibility:
+            self.visibility = policy.visibility
             self._forget()
             for listener in self.listeners:
                 listener.stale = True

@@ -18,8 +18,8 @@ from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.reads import page
 from gesell_ledger.api.rights import READER, Visit, visit
 from gesell_ledger.core.books import POOL
-from gesell_ledger.core.visibility import EVERYBODY
-from gesell_ledger.storage.reading import GiftLine, GiftSight
+from gesell_ledger.core.visibility import sides_of
+from gesell_ledger.storage.reading import GiftLine
 from gesell_protocol.canonical import unpack
 from gesell_protocol.names import Holder, id_of, id_text
 
@@ -125,7 +125,7 @@ async def get_gifts(request: web.Request) -> web.Response:
     limit = parameters.LIMIT.read(request)
     lines = await request.app[READER].list_gifts(
         here.commons.id,
-        _sight(here),
+        here.sight,
         giver=await _peer(request, here, FROM.find(request)),
         receiver=await _peer(request, here, TO.find(request)),
         state=STATE.find(request),
@@ -143,25 +143,11 @@ async def get_gift(request: web.Request) -> web.Response:
     name = parameters.ID.read(request)
     reader = request.app[READER]
     line = await reader.load_gift(here.commons.id, name)
-    if line is None or not _sees(here, line):
+    if line is None or not here.sight.entry(line.gift.seq, sides_of(line.gift)):
         raise Refused("not-found", "no gift of this id was offered, or it is not for you")
-    moved = await reader.list_gifts(here.commons.id, _sight(here), moved_by=name, limit=MOVED_MAX)
+    moved = await reader.list_gifts(here.commons.id, here.sight, moved_by=name, limit=MOVED_MAX)
     rows = [MovedRow(id=id_text(one.gift.id), state=one.gift.state) for one in moved]  # type: ignore[arg-type]
     return json_response(GiftPage(**_fields(line), moved=rows))
-
-
-def _sight(here: Visit) -> GiftSight | None:
-    """Whose gifts a reader is shown; None for everybody's."""
-    if here.sight.every_entry:
-        return None
-    assert here.sight.peer is not None
-    return GiftSight(here.sight.peer, pool=here.sight.whole)
-
-
-def _sees(here: Visit, line: GiftLine) -> bool:
-    gift = line.gift
-    concerned = {gift.giver, gift.receiver if isinstance(gift.receiver, bytes) else EVERYBODY}
-    return here.sight.entry(gift.seq, frozenset(concerned))
 
 
 async def _peer(request: web.Request, here: Visit, name: bytes | str | None) -> Holder | None:

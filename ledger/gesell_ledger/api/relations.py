@@ -31,7 +31,6 @@ PPM: Final = 1_000_000
 DECIMALS: Final = 6
 
 AsOf = Annotated[int, Meta(ge=0, description="The entry up to which the readings are; 0 before the first.")]
-Total = Annotated[str, Meta(pattern="^[0-9]{1,38}$", description="A sum of amounts.", examples=["50000"])]
 Ppm = Annotated[int, Meta(ge=0, description="Parts per million, rounded down.")]
 HalfLife = Annotated[int, Meta(ge=0, description="In milliseconds; 0 while nothing is read yet.")]
 Weight = Annotated[float, Meta(ge=0, description="What counted 1 when it happened, halved with each half-life.")]
@@ -45,14 +44,14 @@ class CategorySum(Answered, frozen=True, kw_only=True):
 
     category: shapes.Category
     count: shapes.Count
-    amount: Total
+    amount: shapes.Total
 
 
 class Paid(Answered, frozen=True, kw_only=True):
     """Payments of one way; those without a category are in the totals alone."""
 
     count: shapes.Count
-    amount: Total
+    amount: shapes.Total
     categories: Annotated[list[CategorySum], Meta(max_length=SUMS_MAX)]
 
 
@@ -62,7 +61,7 @@ class GiftSum(Answered, frozen=True, kw_only=True):
     kind: shapes.KindCode
     category: shapes.Category | UnsetType = UNSET
     count: shapes.Count
-    quantity: Total
+    quantity: shapes.Total
 
 
 class Given(Answered, frozen=True, kw_only=True):
@@ -81,8 +80,8 @@ class Relationship(Answered, frozen=True, kw_only=True):
     received: Paid
     given: Given
     was_given: Given
-    vouches: Annotated[Total, Meta(description="What the member vouches for the peer.")]
-    vouched: Annotated[Total, Meta(description="What the peer vouches for the member.")]
+    vouches: Annotated[shapes.Total, Meta(description="What the member vouches for the peer.")]
+    vouched: Annotated[shapes.Total, Meta(description="What the peer vouches for the member.")]
     first: Annotated[shapes.Moment, Meta(description="The first contact.")]
     last: Annotated[shapes.Moment, Meta(description="The last contact.")]
     reciprocity_ppm: (

@@ -75,7 +75,7 @@ Quantity = Annotated[
     str, Meta(pattern="^[0-9]{1,19}$", description="A quantity in 10^-scale of the kind's unit.", examples=["150"])
 ]
 #: What comes and goes adds up to more than any balance may be.
-Total = Annotated[str, Meta(pattern="^[0-9]{1,38}$", description="A sum that has no bound of its own.")]
+Total = Annotated[str, Meta(pattern="^[0-9]{1,38}$", description="A sum of amounts.", examples=["50000"])]
 KindCode = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{1,31}$", description="A kind of gift.", examples=["hour"])]
 GiftScale = Annotated[int, Meta(ge=0, le=GIFT_SCALE_MAX, description="How many decimals the kind has.")]
 Unit = Annotated[str, Meta(pattern="^[!-~]{1,32}$", description="A UCUM code, or 1.", examples=["h"])]

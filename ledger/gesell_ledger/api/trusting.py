@@ -18,7 +18,8 @@ from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.reads import members_json, named_member, page, visit_whole
 from gesell_ledger.api.rights import READER, Visit
 from gesell_ledger.core.books import LEFT, Member
-from gesell_ledger.readings.trust import VOUCHES_MAX, TooManyVouches, Trust, Unanswered
+from gesell_ledger.readings.trust import VOUCHES_MAX, TooManyVouches, Trust
+from gesell_ledger.readings.turns import Unanswered
 from gesell_ledger.storage.trust import VouchReader
 from gesell_protocol.names import base64url, did_of, unbase64url
 

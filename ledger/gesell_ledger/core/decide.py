@@ -22,17 +22,7 @@ from gesell_ledger.core.visibility import mentions_of, sides_of
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import time_of_id
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import (
-    LEDGER_TYPES,
-    Capture,
-    Decline,
-    Found,
-    Lapse,
-    Statement,
-    Thank,
-    Void,
-    Withdraw,
-)
+from gesell_protocol.statements import LEDGER_TYPES, Found, Statement, answered_by
 
 EARLY_MS: Final = 120_000
 
@@ -160,12 +150,10 @@ def decide(books: Books, submission: Submission, *, now_ms: int, ledger: bytes) 
 
 def _sides(books: Books, statement: Statement) -> frozenset[bytes]:
     """Whom the gift or the hold concerns that a statement answers."""
-    match statement:
-        case Thank(gift=name) | Decline(gift=name) | Withdraw(gift=name):
-            return sides_of(books.gifts[name])
-        case Capture(hold=name) | Void(hold=name) | Lapse(hold=name):
-            return sides_of(books.holds[name])
-    return frozenset()
+    name = answered_by(statement)
+    if name is None:
+        return frozenset()
+    return sides_of(books.gifts.get(name) or books.holds[name])
 
 
 def _replay_or_conflict(books: Books, known: Entry, submission: Submission) -> Replay | Refusal:

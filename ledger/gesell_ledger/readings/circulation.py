@@ -100,7 +100,7 @@ class Circulation:
 
     async def load(self, commons: Commons, *, now_ms: int, from_ms: int | None, to_ms: int | None, step: int) -> Flow:
         """The steps from that of `from_ms` to that of `to_ms`: now's if not said, and 30 up to it if not said; none
-        before the founding and none after now. Raises `TooManySteps`, or `Crowded` where it is not its turn or takes
+        before the founding and none after now. Raises `TooManySteps`, or `Unanswered` where it is not its turn or takes
         too long.
         """
         async with self._turns.turn(commons.id), self._readings.open(commons) as snapshot:

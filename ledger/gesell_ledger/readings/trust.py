@@ -7,8 +7,8 @@ them it may keep. Knows no request and no rule of vouches.
    entry that the asker has seen.
 2. What changed since the last question is read from `vouch_change`, all vouches only for a commons that is not known or
    changed much.
-3. One question is worked on at a time, a few wait, the others are turned away; one that takes too long is given up, and
-   its commons is left alone for a while, so that nobody's graph keeps the others waiting for ever.
+3. One question is worked on at a time (`turns`); one that takes too long is given up, and its commons is left alone for
+   a while, so that nobody's graph keeps the others waiting for ever.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gesell_ledger.readings.solver import (
     Vouches,
     pack,
 )
-from gesell_ledger.readings.turns import Crowded, Turns
+from gesell_ledger.readings.turns import Turns, Unanswered
 from gesell_ledger.storage.trust import VOUCH_BYTES, VouchReader
 
 #: Vouches that are kept in memory, of all commons together; one commons with more is not answered for.
@@ -57,14 +57,6 @@ ENDING_SECONDS: Final = 5.0
 BARRED_SECONDS: Final = 60.0
 
 log = structlog.get_logger("gesell.trust")
-
-
-class Unanswered(Exception):
-    """A question that may be answered if it is asked again in `retry_after` seconds."""
-
-    def __init__(self, why: str, *, retry_after: int) -> None:
-        super().__init__(why)
-        self.retry_after = retry_after
 
 
 class TooManyVouches(Exception):
@@ -131,8 +123,6 @@ class Trust:
         except TooManyVouches as error:
             self._bar(commons, error)
             raise
-        except Crowded as crowded:
-            raise Unanswered(str(crowded), retry_after=crowded.retry_after) from None
 
     async def _answer(self, commons: bytes, seq: int, question: Question) -> tuple[int, Answer]:
         """Bring the process up to date with the commons, and ask it."""

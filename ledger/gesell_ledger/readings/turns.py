@@ -25,8 +25,8 @@ SHARE_SECONDS: Final = 12.0
 TURN_SECONDS: Final = 8.0
 
 
-class Crowded(Exception):
-    """It is not this one's turn, and won't be soon; to be asked again in `retry_after` seconds."""
+class Unanswered(Exception):
+    """A question that may be answered if it is asked again in `retry_after` seconds."""
 
     def __init__(self, why: str, *, retry_after: int) -> None:
         super().__init__(why)
@@ -46,10 +46,10 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, commons: bytes) -> AsyncIterator[None]:
-        """Wait for a turn, and have it for the block; raises `Crowded`, also out of a block that lasts too long."""
+        """Wait for a turn, and have it for the block; raises `Unanswered`, also out of a block that lasts too long."""
         self._check_share(commons)
         if self._waiting[commons] >= EACH_MAX or self._waiting.total() >= ALL_MAX:
-            raise Crowded("too many ask for this at once", retry_after=2)
+            raise Unanswered("too many ask for this at once", retry_after=2)
         self._waiting[commons] += 1
         try:
             async with self._lock:
@@ -59,7 +59,9 @@ class Turns:
                     async with asyncio.timeout(self._turn_seconds):
                         yield
                 except TimeoutError:
-                    raise Crowded("it takes too long to reckon; ask for less of it", retry_after=int(MINUTE)) from None
+                    raise Unanswered(
+                        "it takes too long to reckon; ask for less of it", retry_after=int(MINUTE)
+                    ) from None
                 finally:
                     self._had[commons].append((began, self._clock() - began))
         finally:
@@ -78,4 +80,4 @@ class Turns:
             had.popleft()
         if sum(seconds for _, seconds in had) > SHARE_SECONDS:
             wait = had[0][0] + MINUTE - now
-            raise Crowded("this commons has had its share of the last minute", retry_after=max(1, int(wait)))
+            raise Unanswered("this commons has had its share of the last minute", retry_after=max(1, int(wait)))

@@ -83,14 +83,6 @@ class GiftLine:
     reply: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class GiftSight:
-    """Whose gifts to show: those that `peer` gave or was given, and with `pool` those to the whole commons."""
-
-    peer: bytes
-    pool: bool
-
-
 class Reader:
     """Reads of one database. Safe for any number of requests at once; each call is one moment of its own."""
 
@@ -209,7 +201,7 @@ class Reader:
     async def list_gifts(
         self,
         commons: bytes,
-        sight: GiftSight | None,
+        sight: Sight,
         *,
         giver: Holder | None = None,
         receiver: Holder | None = None,
@@ -218,12 +210,13 @@ class Reader:
         before: int | None = None,
         limit: int,
     ) -> list[GiftLine]:
-        """Gifts before an entry, the newest first: those that `sight` (None: all) shows and that all filters let by."""
-        if sight is None:
+        """Gifts before an entry, the newest first: those that `sight` shows and that all filters let by."""
+        if sight.every_entry:
             sides: list[tuple[Holder | None, Holder | None]] = [(giver, receiver)]
         else:
+            assert sight.peer is not None
             # Each of these is found by an index of its own; a gift that two of them show comes once.
-            shown = [(sight.peer, None), (None, sight.peer), *([(None, POOL)] if sight.pool else [])]
+            shown = [(sight.peer, None), (None, sight.peer), *([(None, POOL)] if sight.whole else [])]
             sides = [both for both in (_narrow((giver, receiver), side) for side in shown) if both is not None]
         found: dict[bytes, GiftLine] = {}
         for side in sides:

@@ -16,7 +16,7 @@ import msgspec
 from gesell_ledger.core.books import Commons
 from gesell_ledger.storage import rows
 from gesell_ledger.storage.queries import queries
-from gesell_protocol.demurrage import INFLOW_REASONS, Holding
+from gesell_protocol.demurrage import INFLOW_MAX, INFLOW_REASONS, Holding
 
 if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Connection, Pool
@@ -290,6 +290,7 @@ class Snapshot:
             self._tick_ms,
             sorted(INFLOW_REASONS),
             limit,
+            INFLOW_MAX,
         )
         inflows: dict[int, list[tuple[int, int]]] = {}
         for number, tick, grains, _ in found:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gesell_ledger.readings.turns import ALL_MAX, EACH_MAX, MINUTE, SHARE_SECONDS, Crowded, Turns
+from gesell_ledger.readings.turns import ALL_MAX, EACH_MAX, MINUTE, SHARE_SECONDS, Turns, Unanswered
 
 ONE, OTHER = b"one", b"other"
 
@@ -33,7 +33,7 @@ async def test_one_commons_does_not_fill_the_queue() -> None:
     turns, over = Turns(), asyncio.Event()
     waiting = [asyncio.create_task(wait(turns, ONE, over)) for _ in range(EACH_MAX)]
     await asyncio.sleep(0)
-    with pytest.raises(Crowded, match="too many"):
+    with pytest.raises(Unanswered, match="too many"):
         await wait(turns, ONE, over)
     other = asyncio.create_task(wait(turns, OTHER, over))
     over.set()
@@ -45,7 +45,7 @@ async def test_all_together_are_bounded() -> None:
     turns, over = Turns(), asyncio.Event()
     waiting = [asyncio.create_task(wait(turns, b"%d" % number, over)) for number in range(ALL_MAX)]
     await asyncio.sleep(0)
-    with pytest.raises(Crowded):
+    with pytest.raises(Unanswered):
         await wait(turns, OTHER, over)
     over.set()
     await asyncio.gather(*waiting)
@@ -55,7 +55,7 @@ async def test_who_had_its_share_waits_and_others_do_not() -> None:
     clock = Clock()
     turns = Turns(clock=clock)
     await take(turns, ONE, clock, SHARE_SECONDS + 1)
-    with pytest.raises(Crowded, match="share") as told:
+    with pytest.raises(Unanswered, match="share") as told:
         await take(turns, ONE, clock, 0)
     assert 1 <= told.value.retry_after <= MINUTE
     await take(turns, OTHER, clock, 1)
@@ -65,7 +65,7 @@ async def test_who_had_its_share_waits_and_others_do_not() -> None:
 
 async def test_a_turn_that_lasts_too_long_ends_and_counts() -> None:
     turns = Turns(turn_seconds=0.01)
-    with pytest.raises(Crowded, match="too long"):
+    with pytest.raises(Unanswered, match="too long"):
         await wait(turns, ONE, asyncio.Event())
     over = asyncio.Event()
     over.set()

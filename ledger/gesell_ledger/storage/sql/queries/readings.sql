@@ -385,7 +385,7 @@ ORDER BY a.number;
 
 -- name: list_inflows_at
 -- What reached some accounts from a tick of each on, up to an entry of each, by tick; a bounded number of postings.
-SELECT number, tick, least(sum(amount), 4000000000000000000)::bigint AS grains, count(*) AS postings
+SELECT number, tick, least(sum(amount), $8::bigint)::bigint AS grains, count(*) AS postings
 FROM (
     SELECT account.number, e.at_ms / $5::bigint AS tick, p.amount
     FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS account (number, first_tick, last_seq)
