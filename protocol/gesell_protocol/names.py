@@ -136,6 +136,22 @@ def unbase64url(text: str) -> bytes:
         raise ValueError("not base64url without padding") from None
 
 
+def base64_text(data: bytes) -> str:
+    """Standard base64 with padding (RFC 4648 §4), as notes and proofs of C2SP have it."""
+    return base64.b64encode(data).decode()
+
+
+def unbase64(text: str) -> bytes:
+    """The bytes of standard base64 in its one form, padded; `ValueError` for any other text."""
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise ValueError("not base64") from None
+    if base64_text(data) != text:
+        raise ValueError("not base64 in its one form")
+    return data
+
+
 def unhex(text: str, *, size: int) -> bytes:
     """The `size` bytes of twice as many hex digits; `ValueError` for any other text."""
     # `fromhex` would pass over white space, a line's end after the last digit included.

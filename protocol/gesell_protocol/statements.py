@@ -267,6 +267,14 @@ class Lapse(Statement):
     hold: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rekey(Statement):
+    """`ledger` is the key that speaks for the ledger from the next entry on, in place of `by`."""
+
+    type: ClassVar[str] = "rekey"
+    ledger: bytes
+
+
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -344,6 +352,11 @@ def _check_keys(statement: Keys) -> None:
 def _check_gift(statement: Gift) -> None:
     if statement.to == statement.by:
         raise ValueError("to: nobody gives to themselves")
+
+
+def _check_rekey(statement: Rekey) -> None:
+    if statement.ledger == statement.by:
+        raise ValueError("ledger: the new key is another one")
 
 
 def _check_vouch(statement: Vouch) -> None:
@@ -486,11 +499,12 @@ _SHAPES: Final[Mapping[str, _Shape]] = {
         _shape(Sweep, required={"accounts": ascending(SWEEP_MAX, read_peer)}),
         _shape(Payout, required={"share": read_name16, "members": ascending(PAYOUT_MAX, read_peer)}),
         _shape(Lapse, required={"of": read_name16}),
+        _shape(Rekey, required={"ledger": read_new_key}, check=_check_rekey),
     )
 }
 
 #: The types that only the ledger itself may speak (SPEC §3.6).
-LEDGER_TYPES: Final = frozenset({Sweep.type, Payout.type, Lapse.type})
+LEDGER_TYPES: Final = frozenset({Sweep.type, Payout.type, Lapse.type, Rekey.type})
 TYPES: Final = tuple(_SHAPES)
 
 
