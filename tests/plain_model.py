@@ -39,7 +39,7 @@ DAY_MS = 24 * 3600 * 1000
 LONGEST_HOLD_MS = 30 * DAY_MS
 HIGHEST_VOUCHES = 256
 
-LEDGER_TYPES = frozenset({"sweep", "payout", "lapse"})
+LEDGER_TYPES = frozenset({"sweep", "payout", "lapse", "rekey"})
 STEWARD_TYPES = frozenset({"admit", "suspend", "policy", "stewards", "issue", "grant", "share", "kind", "writeoff"})
 MEMBER_TYPES = frozenset({"join", "leave", "keys", "retire", "pay", "erase"})
 GIVING_TYPES = frozenset({"gift", "thank", "decline", "withdraw", "vouch"})
@@ -514,6 +514,7 @@ class PlainCommons:
             "capture": lambda: self._plan_capture(body, at),
             "void": lambda: self._plan_void(body, at),
             "lapse": lambda: self._plan_lapse(body, at),
+            "rekey": lambda: self._plan_rekey(body, signers),
             "kind": lambda: self._plan_kind(body),
             "gift": lambda: self._plan_gift(body),
             "thank": lambda: self._plan_answer(body, signers),
@@ -923,6 +924,15 @@ class PlainCommons:
         return _Plan(own, effect=effect)
 
     # The ledger's own, §3.6
+
+    def _plan_rekey(self, body: Body, signers: set[bytes]) -> _Plan:
+        if body["ledger"] not in signers:
+            raise _No("not-authorised")
+
+        def effect(seq: int) -> None:
+            self.ledger_key = body["ledger"]
+
+        return _Plan(effect=effect)
 
     def _plan_sweep(self, body: Body) -> _Plan:
         for peer in body["accounts"]:

@@ -16,7 +16,7 @@ import uvloop
 from cyclopts import Parameter
 
 from gesell_ledger import main as service
-from gesell_ledger.configuration import SOURCES, Options, show_refusal
+from gesell_ledger.configuration import SERVE, Options
 from gesell_ledger.ground import connect
 from gesell_ledger.logs import configure_logs
 from gesell_ledger.readings.folder import rebuild
@@ -26,6 +26,7 @@ from gesell_ledger.storage.embedded import PostgresFault, PrivatePostgres
 from gesell_ledger.storage.faults import DatabaseLost, Fault, fault_of
 from gesell_ledger.storage.folds import Folds
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
+from gesell_ledger.witness_commands import app as witnessing
 
 T = TypeVar("T")
 
@@ -34,9 +35,10 @@ REBUILD_SECONDS: Final = 3_600
 
 app = cyclopts.App(name="gesell-ledger", help="The ledger service.")
 db = cyclopts.App(name="db", help="The ledger's database.")
-serving = cyclopts.App(name="serve", config=SOURCES, error_formatter=show_refusal)
+serving = cyclopts.App(name="serve", config=SERVE.chain, error_formatter=SERVE.show_refusal)
 app.command(db)
 app.command(serving)
+app.command(witnessing)
 
 
 @serving.default

@@ -1,13 +1,7 @@
-"""What an operator says to `gesell serve`, and where: flags, else the environment, else a file of settings.
+"""What an operator says to `gesell serve`: the settings by name, with their help.
 
-Owns the names, the help and the order of precedence; `settings` owns ranges. A name that nobody knows is refused, in
-the file and in the environment: a setting that was misspelt must not be missing silently.
-
-1. `--min-tick-seconds 60`, `GESELL_SERVE_MIN_TICK_SECONDS=60` and `min-tick-seconds = 60` in the table `[serve]` of
-   the file say the same, and the first of them counts.
-2. The file is named by `--config` or GESELL_CONFIG and by nothing else.
-3. What may hold a secret is taken out of the environment, so that no child process inherits it.
-4. What is refused is named and its value is not shown: a DSN may stand where it does not belong.
+Owns the names and the help; `sources` owns where they are said, `settings` their ranges. What may hold a secret is
+taken out of the environment, so that no child process inherits it.
 """
 
 from __future__ import annotations
@@ -15,27 +9,24 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Final
 
-from cyclopts import App, CoercionError, CycloptsError, CycloptsPanel, Group, Parameter, UnusedCliTokensError
-from cyclopts.argument import ArgumentCollection
-from cyclopts.config import Env, Toml
+from cyclopts import Group, Parameter
 
 from gesell_ledger.keyfile import read_passphrase
 from gesell_ledger.logs import LogFormat
-from gesell_ledger.settings import HALF_LIFE_DAYS, PORT, Settings, default_data, parse_moment
+from gesell_ledger.settings import HALF_LIFE_DAYS, PORT, Settings, default_data, parse_moment, read_witnesses
+from gesell_ledger.sources import Sources
 
-PREFIX: Final = "GESELL_SERVE_"
+SERVE: Final = Sources("serve")
 PASSPHRASE: Final = "GESELL_KEY_PASSPHRASE"
-#: The file's only table.
-TABLE: Final = "serve"
-FILE_MAX_BYTES: Final = 1024 * 1024
 
 _SERVING = Parameter(group=Group("Serving", sort_key=1))
 _DATA = Parameter(group=Group("Data", sort_key=2))
 _MONEY = Parameter(group=Group("Money", sort_key=3))
-_CLOCK = Parameter(group=Group("Clock", sort_key=4))
-_FLAG = Parameter(negative="", show_default=False)
+_LOG = Parameter(group=Group("Log", sort_key=4))
+_CLOCK = Parameter(group=Group("Clock", sort_key=5))
+_FLAG = _LIST = Parameter(negative="", show_default=False)
 
 
 @Parameter(name="*")
@@ -74,6 +65,9 @@ class Options:
     half_life_days: Annotated[int, _MONEY] = HALF_LIFE_DAYS
     """In how many days without any contact a relationship loses half of its strength; all services of a database say
     the same."""
+    witness: Annotated[tuple[str, ...], _LIST, _LOG] = ()
+    """A witness of this ledger's logs, as "VKEY URL": its verifier key, and where it takes checkpoints; repeat it for
+    more."""
     accept_clock: Annotated[bool, _FLAG, _CLOCK] = False
     "Confirm the clock after it jumped or the service was away for long: the melt of that time falls due."
     demo: Annotated[bool, _FLAG, _CLOCK] = False
@@ -84,9 +78,9 @@ class Options:
     "How many times faster than real time the demo clock runs."
 
     def settings(self) -> Settings:
-        """The settings that these options say; takes secrets out of the environment (rule 3). Raises a `Fault`."""
+        """The settings that these options say; takes secrets out of the environment. Raises a `Fault`."""
         folder = (self.data or default_data()).absolute()
-        os.environ.pop(PREFIX + "DATABASE", None)
+        os.environ.pop(SERVE.variable_of("--database"), None)
         return Settings(
             host=self.host,
             port=self.port,
@@ -101,79 +95,9 @@ class Options:
             min_tick_seconds=self.min_tick_seconds,
             sweep_ticks=self.sweep_ticks,
             half_life_days=self.half_life_days,
+            witnesses=read_witnesses(self.witness),
             accept_clock=self.accept_clock,
             demo=self.demo,
             clock_start_ms=parse_moment(self.clock_start) if self.clock_start is not None else None,
             clock_speed=self.clock_speed,
         )
-
-
-def refuse_unknown_names(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Refuse a variable of the environment that begins like a setting and is none. Never tells its value."""
-    known = {variable_of(argument.name) for argument in arguments if argument.name != "--config"}
-    for variable in sorted(os.environ):
-        if variable == PREFIX + "CONFIG":
-            raise CycloptsError(msg=f"{variable} is not a setting: name the file in GESELL_CONFIG")
-        if variable.startswith(PREFIX) and variable not in known:
-            raise CycloptsError(msg=f"{variable} is not a setting; `gesell serve --help` names them all")
-
-
-def read_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Take from the file, if one is named, what neither flags nor environment said."""
-    said = next(argument for argument in arguments if argument.name == "--config").tokens
-    if not said:
-        return
-    path = Path(said[0].value)
-    _check_file(path)
-    file = Toml(path, must_exist=True, root_keys=(TABLE,), use_commands_as_keys=False)
-    try:
-        tables: dict[str, Any] = file.config
-    except OSError as error:
-        raise CycloptsError(msg=f"the file of settings {path} can't be read: {error.strerror or error}") from None
-    except CycloptsError as error:
-        raise CycloptsError(msg=f"the file of settings {path} is no TOML: {error.msg}") from None
-    strange = sorted(set(tables) - {TABLE})
-    if strange:
-        raise CycloptsError(msg=f"{path} says {strange[0]!r} outside of its only table, [{TABLE}]")
-    if isinstance(tables.get(TABLE), dict) and "config" in tables[TABLE]:
-        raise CycloptsError(msg=f"{path} names another file of settings; there is only one")
-    file(app, commands, arguments)
-
-
-def _check_file(path: Path) -> None:
-    """Refuse what can't be a file of settings before it is read: a folder, a device without end, a pipe."""
-    try:
-        if path.exists() and not path.is_file():
-            raise CycloptsError(msg=f"the file of settings {path} is no file")
-        with path.open("rb") as file:
-            if len(file.read(FILE_MAX_BYTES + 1)) > FILE_MAX_BYTES:
-                raise CycloptsError(msg=f"the file of settings {path} has more than {FILE_MAX_BYTES} bytes")
-    except OSError as error:
-        raise CycloptsError(msg=f"the file of settings {path} can't be read: {error.strerror or error}") from None
-
-
-def show_refusal(error: CycloptsError) -> Any:
-    """What is written of a refusal; left to itself, the library would show the value (rule 4)."""
-    if isinstance(error, CoercionError) and error.argument is not None:
-        said = error.token or next(iter(error.argument.tokens), None)
-        place = "" if said is None or said.source in ("", "cli", "env") else f" in {said.source}"
-        name = error.argument.name if said is None or said.keyword is None else said.keyword
-        return CycloptsPanel(f"{name}{place} is {_kind_of(error.argument.resolved_hint)}")
-    if isinstance(error, UnusedCliTokensError):
-        return CycloptsPanel("settings are said by their flags: `gesell serve --help` names them all")
-    return CycloptsPanel(error)
-
-
-def _kind_of(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " or ".join(get_args(hint))
-    return {int: "a whole number", bool: "true or false"}.get(hint, "one text")
-
-
-def variable_of(name: str) -> str:
-    """The environment's name of a setting, from its flag's: --clock-speed → GESELL_SERVE_CLOCK_SPEED."""
-    return PREFIX + name.removeprefix("--").upper().replace("-", "_")
-
-
-#: In the order of precedence, after the flags.
-SOURCES: Final = (refuse_unknown_names, Env(PREFIX, command=False, show=False), read_file)

@@ -11,7 +11,6 @@ after a crash is found in the books and finished, once.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,17 +18,15 @@ import structlog
 
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.core.books import Commons
-from gesell_ledger.core.decide import Submission
 from gesell_ledger.core.holds import DAY_MS
 from gesell_ledger.core.present import melt_due
 from gesell_ledger.metrics import Metrics
+from gesell_ledger.own_statements import own_statement
 from gesell_ledger.sequencer import Receipted, Sequencer, Unavailable
 from gesell_ledger.storage.faults import ClockFault, is_transient
 from gesell_ledger.storage.reading import Reader
 from gesell_protocol.ed25519 import Signer
-from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope
-from gesell_protocol.names import uuid7
-from gesell_protocol.statements import EXPIRES_MAX_MS, PAYOUT_MAX, SWEEP_MAX, read_statement, write_body
+from gesell_protocol.statements import PAYOUT_MAX, SWEEP_MAX
 
 PAGE: Final = 5_000
 #: So many holds of a commons lapse in a round at most.
@@ -97,6 +94,8 @@ class Housekeeper:
 
     async def _look_after(self, commons: Commons) -> None:
         """One commons; what is broken in it raises the alarm and leaves the others their housekeeper."""
+        if commons.ledger != self._signer.public_key:
+            return  # its key was handed over to another, which speaks for it now
         try:
             if commons.share is not None:
                 await self._pay_out(commons, commons.share)
@@ -151,20 +150,8 @@ class Housekeeper:
 
     async def _speak(self, commons: Commons, kind: str, fields: Mapping[str, Any]) -> bool:
         """Sign and submit a statement of the ledger's own; returns whether it was accepted."""
-        now = self._clock.now_ms()
-        body = write_body(
-            {
-                "type": kind,
-                "commons": commons.id,
-                "by": self._signer.public_key,
-                "id": uuid7(now, os.urandom(10)),
-                "expires": now + EXPIRES_MAX_MS,
-                **fields,
-            }
-        )
-        signature = self._signer.sign(STATEMENT_PREFIX + body)
-        envelope = Envelope(body, ((self._signer.public_key, signature),))
-        (answer,) = await self._sequencer.submit([Submission(envelope, read_statement(envelope))])
+        own = own_statement(kind, fields, commons=commons.id, now_ms=self._clock.now_ms(), signer=self._signer)
+        (answer,) = await self._sequencer.submit([own])
         if isinstance(answer, Receipted):
             return True
         log.warning("own_statement_refused", kind=kind, commons=commons.id.hex(), code=answer.code, why=answer.detail)

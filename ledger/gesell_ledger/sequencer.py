@@ -254,7 +254,7 @@ class Sequencer:
                 # Taken out, and put back only after the commit: a batch that fails leaves nothing behind.
                 transaction = Batch(connection, commons, self._rules, self._take_warm(commons))
                 books = await transaction.lock()
-                outcomes = await self._decide_in(transaction, books, batch) if books is not None else []
+                outcomes, leaves = await self._decide_in(transaction, books, batch) if books is not None else ([], [])
         if books is None:
             return [_SAME_BEGINNING] * len(batch)
         if books.commons is not None:
@@ -264,16 +264,18 @@ class Sequencer:
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
             for tell in self.after_commit:
                 tell(commons)
-        return _answers_of(books, outcomes)
+        return _answers_of(books, outcomes, leaves)
 
-    async def _decide_in(self, transaction: Batch, books: Books, batch: Sequence[Submission]) -> list[Outcome]:
-        """Load, decide and store within a transaction that holds the lock."""
+    async def _decide_in(
+        self, transaction: Batch, books: Books, batch: Sequence[Submission]
+    ) -> tuple[list[Outcome], list[bytes]]:
+        """Load, decide and store within a transaction that holds the lock; the leaf hashes are of what was accepted."""
         await transaction.load(books, needs_of(batch))
         before = dict(books.accounts)
         outcomes = await self._decide_all(books, batch)
         accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
-        await transaction.store(books, accepted, before, _memos(batch, outcomes))
-        return outcomes
+        leaves = await transaction.store(books, accepted, before, _memos(batch, outcomes))
+        return outcomes, leaves
 
     def _take_warm(self, commons: bytes) -> Warm | None:
         warm = self._warm.pop(commons, None)
@@ -320,14 +322,16 @@ def _name_of(outcome: Outcome) -> str:
     return "replayed" if isinstance(outcome, Replay) else "accepted"
 
 
-def _answers_of(books: Books, outcomes: Sequence[Outcome]) -> list[Answer]:
+def _answers_of(books: Books, outcomes: Sequence[Outcome], leaves: Sequence[bytes]) -> list[Answer]:
     answers: list[Answer] = []
+    hashed = iter(leaves)
     for outcome in outcomes:
         if isinstance(outcome, Refusal):
             answers.append(outcome)
             continue
         assert books.commons is not None
-        receipt = outcome.entry.receipt(books.commons.tick_of(outcome.entry.at_ms))
+        leaf = next(hashed) if isinstance(outcome, Accepted) else None
+        receipt = outcome.entry.receipt(books.commons.tick_of(outcome.entry.at_ms), leaf=leaf)
         answers.append(Receipted(receipt, replayed=isinstance(outcome, Replay)))
     return answers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Final
 
 from gesell_ledger.logs import LogFormat
 from gesell_ledger.storage.faults import Fault
+from gesell_ledger.webhooks.addresses import read_url
+from gesell_protocol.notes import WITNESS_KEY, NoteKey
 from gesell_protocol.policy import TICK_SECONDS_MAX, TICK_SECONDS_MIN
 
 PORT: Final = 8420
@@ -19,11 +22,21 @@ WORKERS_MAX: Final = 64
 #: In half a year without any contact a relationship loses half of its strength.
 HALF_LIFE_DAYS: Final = 180
 HALF_LIFE_DAYS_MAX: Final = 36_500
+#: As many as a reader can ask for (SPEC §6.1).
+WITNESSES_MAX: Final = 16
 _HOST: Final = re.compile(r"[0-9A-Za-z._:%-]{1,255}")
 
 
 class SettingsFault(Fault):
     """The settings contradict each other or lie outside their range; the sentence says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessPlace:
+    """A witness by its key, and the URL below which it takes checkpoints."""
+
+    key: NoteKey
+    url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +63,7 @@ class Settings:
     accept_clock: bool = False
     unsafe_durability: bool = False
     webhooks_to_private: bool = False
+    witnesses: tuple[WitnessPlace, ...] = ()
     log_format: LogFormat = "logfmt"
 
     def __post_init__(self) -> None:
@@ -66,6 +80,8 @@ class Settings:
             raise SettingsFault("--sweep-ticks is from 1 to 10000")
         if not 1 <= self.half_life_days <= HALF_LIFE_DAYS_MAX:
             raise SettingsFault(f"--half-life-days is from 1 to {HALF_LIFE_DAYS_MAX}")
+        if len(self.witnesses) > WITNESSES_MAX:
+            raise SettingsFault(f"--witness names at most {WITNESSES_MAX} witnesses")
         if not 1 <= self.clock_speed <= 10_000_000:
             raise SettingsFault("--clock-speed is a whole number from 1 to 10000000")
         if self.clock_start_ms is not None and self.clock_start_ms < 0:
@@ -86,6 +102,29 @@ def default_data() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/gesell")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "gesell"
+
+
+def read_witnesses(said: Iterable[str]) -> tuple[WitnessPlace, ...]:
+    """The witnesses that texts like `VKEY URL` name; one text may name several, as one variable has to."""
+    words = [word for text in said for word in text.split()]
+    try:
+        if len(words) % 2:
+            raise ValueError('a witness is said as "VKEY URL"')
+        places = tuple(
+            WitnessPlace(NoteKey.parse(vkey), str(read_url(url, to_private=True)).rstrip("/"))
+            for vkey, url in zip(words[::2], words[1::2], strict=True)
+        )
+        if any(place.key.kind != WITNESS_KEY for place in places):
+            raise ValueError("a witness's verifier key looks like name+1a2b3c4d+BA…; this one is a log's")
+        if any("?" in place.url for place in places):
+            raise ValueError("what is after ? has no place in the URL of a witness")
+    except ValueError as error:
+        raise SettingsFault(f"--witness: {error}") from None
+    # Readers count distinct witnesses, so nobody counts twice.
+    for said_of in ({place.key.name for place in places}, {place.key.key for place in places}):
+        if len(said_of) < len(places):
+            raise SettingsFault("--witness names each witness, by name and by key, once")
+    return places
 
 
 def parse_moment(text: str) -> int:

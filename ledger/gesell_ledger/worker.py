@@ -49,6 +49,7 @@ from gesell_ledger.storage.faults import Fault
 from gesell_ledger.storage.folds import Folds
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.readings import Readings
+from gesell_ledger.storage.trees import Trees
 from gesell_ledger.storage.trust import VouchReader
 from gesell_ledger.storage.webhooks import Webhooks
 
@@ -175,6 +176,8 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
         min_tick_seconds=settings.min_tick_seconds,
         webhooks_to_private=settings.webhooks_to_private,
         cursors=Cursors(orders.key.seed),
+        trees=Trees(reading),
+        signer=orders.key.signer(),
     )
     sequencer.after_commit.append(app[LIVE].feeds.wake)
     return _Parts(app, sequencer, reader, metrics)

@@ -158,8 +158,10 @@ def write_receipt(
 
 def read_extra(extra: bytes | None) -> tuple[bytes, tuple[Envelope, ...]]:
     """Leaf data and hand-overs from a receipt's `extra`; raises `BadReceipt` for anything else."""
+    if extra is None:
+        raise BadReceipt("the file does not carry the entry that it is to prove")
     try:
-        value = unpack(extra or b"")
+        value = unpack(extra)
         if not isinstance(value, list) or len(value) != 2 or type(value[0]) is not bytes or type(value[1]) is not list:
             raise BadReceipt("the file does not carry the entry that it is to prove")
         return value[0], tuple(read_envelope(one) for one in value[1])

@@ -9,7 +9,7 @@ business; whether its signatures verify is `envelopes`'.
 2. An unknown field, a missing field or a value out of range is `malformed`; so are an empty list, a payee who is
    the payer, and a total beyond 10^15.
 3. A key comes into use only if it names a point of prime order: as `by` of `found` and `join`, as a steward, as an
-   added key.
+   added key, as the ledger's next key.
 """
 
 from __future__ import annotations

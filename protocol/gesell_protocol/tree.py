@@ -280,6 +280,15 @@ def check_consistency(*, old: int, old_root: bytes, new: int, new_root: bytes, p
         if proof or (old == 0 and old_root != EMPTY_ROOT) or (old == new and old_root != new_root):
             raise BadProof("the trees are not the same")
         return
+    before, after = roots_of_consistency(old=old, old_root=old_root, new=new, proof=proof)
+    if before != old_root or after != new_root:
+        raise BadProof("the later tree does not begin with the earlier one")
+
+
+def roots_of_consistency(*, old: int, old_root: bytes, new: int, proof: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The roots that trees of `old` and `new` leaves, 0 < old < new, have by a proof; raises `BadProof` for a wrong
+    length. Where `old` is a power of two, proofs leave the old root out: it is taken as it is given.
+    """
     hashes = list(proof)
     if old & (old - 1) == 0:
         hashes.insert(0, old_root)
@@ -301,5 +310,4 @@ def check_consistency(*, old: int, old_root: bytes, new: int, new_root: bytes, p
         place, last = place >> 1, last >> 1
     if last:
         raise BadProof("the proof is too short")
-    if before != old_root or after != new_root:
-        raise BadProof("the later tree does not begin with the earlier one")
+    return before, after

@@ -182,7 +182,7 @@ include-path = "/v1/commons/{{commons}}/gifts/{{id}}"
         _keep_to(service, folder, known, _CONFIGURATION + names + _EACH_FOR_ITSELF)
         counted = fetch(service, "/metrics")[2].decode()
     # What takes something away, or asks for a webhook, needs more than a name.
-    named = [route.path for route in ROUTES if route.method == "GET" or route.path == "/v1/prepare"]
+    named = [route.template for route in ROUTES if route.method == "GET" or route.path == "/v1/prepare"]
     missed = [path for path in named if not re.search(rf'route="{re.escape(path)}",status="200"', counted)]
     assert not missed, "never answered with 200"
 

@@ -243,6 +243,10 @@ class Tampering:
     statements: tuple[str, ...]
 
 
+#: As many bytes as the peaks of a tree of one more entry have.
+PEAKS_OF_ONE_MORE = "decode(repeat('00', 32 * length(replace((seq + 1)::bit(64)::text, '0', ''))), 'hex')"
+
+
 def tampering(what: str, *statements: str) -> Tampering:
     return Tampering(what, statements)
 
@@ -430,7 +434,7 @@ TAMPERINGS = [
             f"UPDATE gesell.commons SET {name} = {value} WHERE name = 'Woergl' RETURNING 'the commons'' head {said}'",
         )
         for name, value, said in (
-            ("seq", "seq + 1", "says seq"),
+            ("seq", f"seq + 1, tree = {PEAKS_OF_ONE_MORE}", "says seq"),
             ("at_ms", "at_ms + 1", "says at_ms"),
             ("active_members", "active_members + 1", "says active_members"),
             ("stewards", "stewards || stewards", "says stewards"),
@@ -444,7 +448,27 @@ TAMPERINGS = [
     tampering(
         "commons bound to another ledger",
         "UPDATE gesell.commons SET ledger = decode(repeat('ab', 32), 'hex') WHERE name = 'Woergl'"
-        " RETURNING 'entry 1: decided again, it is not accepted'",
+        " RETURNING 'the commons'' head says ledger'",
+    ),
+    tampering(
+        "hand-over that nobody signed",
+        "INSERT INTO gesell.handover SELECT commons_id, 2, ledger FROM gesell.commons WHERE name = 'Woergl'"
+        " RETURNING 'handover: this is not what the entries make it'",
+    ),
+    tampering(
+        "hash of another entry",
+        "UPDATE gesell.entry SET leaf = decode(repeat('ab', 32), 'hex') WHERE seq = 3"
+        " RETURNING 'entry 3: the hash that is stored beside it is not its own'",
+    ),
+    tampering(
+        "peaks of another tree",
+        "UPDATE gesell.commons SET tree = decode(repeat('ab', octet_length(tree)), 'hex') WHERE name = 'Woergl'"
+        " RETURNING 'the peaks of the tree in the commons'' head are not those of its entries'",
+    ),
+    tampering(
+        "node of no tree",
+        "INSERT INTO gesell.subtree SELECT commons_id, 0, 1, leaf FROM gesell.entry WHERE seq = 1"
+        " RETURNING 'the node of the tree at level 1, place 0 is not what its entries hash to'",
     ),
     tampering(
         "changed policy",

@@ -190,14 +190,14 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(
 # ── The role that can't rewrite history ──────────────────────────────────────────────────────────────────────────
 
 ROWS = {
-    "entry": (1, 1, 1, "00000000-0000-7000-8000-000000000001", b"body", bytes(96)),
+    "entry": (1, 1, 1, "00000000-0000-7000-8000-000000000001", b"body", bytes(96), bytes(32)),
     "posting": (1, 0, 1, 5, 5, 0, "issue"),
     "policy": (1, 1, 0, b"policy"),
 }
 COMMONS = """
     INSERT INTO gesell.commons VALUES
         (1, 1, 1, 0, 0, 1, 1, 2, 'WRG', 'W', decode(repeat('01', 16), 'hex'), decode(repeat('02', 32), 'hex'),
-         ARRAY[decode(repeat('03', 32), 'hex')], NULL, 0)"""
+         ARRAY[decode(repeat('03', 32), 'hex')], NULL, 0, decode(repeat('04', 32), 'hex'))"""
 
 
 @pytest.fixture(scope="module")
@@ -429,7 +429,10 @@ def test_the_names_of_constraints_bear_no_number_that_a_shard_would_add(postgres
             "account_balance_check",
         ),
         ("INSERT INTO gesell.account VALUES (1, 0, 0, -1, 0, '', 'WRG', '')", "account_escrow_check"),
-        ("UPDATE gesell.commons SET seq = 0", "commons_seq_check"),
+        ("UPDATE gesell.commons SET seq = 0, tree = ''", "commons_seq_check"),
+        ("UPDATE gesell.commons SET tree = tree || tree", "commons_tree_fits"),
+        ("UPDATE gesell.commons SET seq = 7", "commons_tree_fits"),
+        ("INSERT INTO gesell.subtree VALUES (1, 0, 1, 'short')", "subtree_hash_check"),
         ("UPDATE gesell.commons SET active_members = -1", "commons_active_members_check"),
         (
             "INSERT INTO gesell.member VALUES (1, decode(repeat('aa', 32), 'hex'), 0, true, false,"
@@ -449,7 +452,8 @@ def test_a_check_repeats_what_must_never_break(
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO gesell.entry VALUES (1, {0}, 1, '{1}', 'body', decode(repeat('00', 96), 'hex'))",
+        "INSERT INTO gesell.entry VALUES"
+        " (1, {0}, 1, '{1}', 'body', decode(repeat('00', 96), 'hex'), decode(repeat('00', 32), 'hex'))",
         "INSERT INTO gesell.posting VALUES (1, 0, 1, 5, 5, 0, 'issue')",
         "INSERT INTO gesell.policy VALUES (1, 1, 0, 'policy')",
     ],

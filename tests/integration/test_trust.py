@@ -50,18 +50,24 @@ class Vouched:
         for commons in COMMONS:
             await self.pool.execute(
                 "INSERT INTO gesell.commons (commons_id, seq, at_ms, accounts, active_members, policies, threshold,"
-                " currency_scale, hash, ledger, currency_code, name, stewards, kinds)"
-                " VALUES ($1, 1, 0, 0, 0, 1, 1, 2, $2, $3, 'WRG', 'Test', ARRAY[$3::bytea], 0)",
+                " currency_scale, hash, ledger, currency_code, name, stewards, kinds, tree)"
+                " VALUES ($1, 1, 0, 0, 0, 1, 1, 2, $2, $3, 'WRG', 'Test', ARRAY[$3::bytea], 0, $4)",
                 key_of(commons),
                 commons,
                 ME,
+                bytes(32),
             )
 
     async def vouch(self, commons: bytes, by: bytes, whom: bytes, grains: int) -> None:
         self.seqs[commons] += 1
         where, seq = key_of(commons), self.seqs[commons]
         async with self.pool.acquire() as connection, connection.transaction():
-            await connection.execute("UPDATE gesell.commons SET seq = $2 WHERE commons_id = $1", where, seq)
+            await connection.execute(
+                "UPDATE gesell.commons SET seq = $2, tree = $3 WHERE commons_id = $1",
+                where,
+                seq,
+                bytes(32 * seq.bit_count()),
+            )
             await connection.execute(
                 "DELETE FROM gesell.vouch WHERE commons_id = $1 AND voucher = $2 AND vouchee = $3", where, by, whom
             )

@@ -117,6 +117,8 @@ def test_every_read_filters_or_joins_on_the_commons(topic: str, name: str) -> No
         "list_marks",
         "list_behind",
         "list_founded",
+        "find_foreign",
+        "list_of_ledger",
     ):
         return
     assert re.search(r"commons_id = (\$1|ANY\(\$1)", sql)

@@ -35,7 +35,7 @@ from gesell_ledger.sequencer import Answer, Receipted
 from gesell_ledger.storage.reading import GiftCounts, Line
 from gesell_protocol import envelopes
 from gesell_protocol.fields import STEWARDS_MAX
-from gesell_protocol.log import Posting
+from gesell_protocol.log import Posting, Signatures
 from gesell_protocol.names import Holder, base64url, did_of, id_text
 from gesell_protocol.policy import Policy
 from gesell_protocol.receipts import Receipt as ReceiptValue
@@ -459,6 +459,11 @@ class EntryRow(Answered, frozen=True, kw_only=True):
     memo: shapes.Memo | UnsetType = UNSET
 
 
+def signature_rows(signatures: Signatures) -> list[SignatureRow]:
+    """Signatures as they are shown, in their order."""
+    return [SignatureRow(key=did_of(key), signature=base64url(signature)) for key, signature in signatures]
+
+
 def entry_json(entry: Entry, memo: envelopes.Memo | None) -> EntryRow:
     """An entry and, if its text is there and may be shown, its memo."""
     fields = entry.fields()
@@ -469,9 +474,7 @@ def entry_json(entry: Entry, memo: envelopes.Memo | None) -> EntryRow:
         by=did_of(fields["by"]),
         id=id_text(entry.id),
         body=base64url(entry.body),
-        signatures=[
-            SignatureRow(key=did_of(key), signature=base64url(signature)) for key, signature in entry.signatures
-        ],
+        signatures=signature_rows(entry.signatures),
         postings=[posting_json(posting) for posting in entry.postings],
         leaf=entry.leaf.hex(),
         memo=UNSET if memo is None else memo_json(memo),

@@ -51,7 +51,7 @@ def describe(routes: Sequence[Route], messages: Mapping[str, Any]) -> Json:
     schemas = _Schemas(routes, messages.values())
     paths: dict[str, Json] = defaultdict(dict)
     for route in routes:
-        paths[route.path][route.method.lower()] = _operation(route, schemas)
+        paths[route.template][route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {

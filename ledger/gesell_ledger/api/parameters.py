@@ -17,6 +17,7 @@ from msgspec import Meta
 from gesell_ledger.api import shapes
 from gesell_ledger.api.problems import Refused
 from gesell_protocol.names import COMMONS_BYTES, id_of, is_handle, peer_of, unbase64url, unhex
+from gesell_protocol.tree import read_place
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1_000
@@ -114,8 +115,27 @@ ASSET_OF_DOCS: Final[Parameter[str]] = Parameter(
     name="asset", place="path", type=Annotated[str, Meta(pattern=r"^[a-z0-9-]+\.[a-z]+$")], code="not-found"
 )
 
+LEVEL: Final[Parameter[int]] = Parameter(
+    name="level",
+    place="path",
+    type=Annotated[str, Meta(pattern="^(0|[1-9][0-9]?)$")],
+    parse=int,
+    code="not-found",
+    about="The level of a tile: 0 holds the hashes of entries, each further one those of 256 times as many.",
+)
+TILE_PLACE: Final[Parameter[tuple[int, int]]] = Parameter(
+    name="place",
+    place="path",
+    type=Annotated[str, Meta(pattern=r"^(x[0-9]{3}/)*[0-9]{3}(\.p/[0-9]{1,3})?$")],
+    parse=read_place,
+    code="not-found",
+    about="The place in its level, three digits at a time, `x001/x234/067`; a partial one says its width, `067.p/5`.",
+)
+
 #: Every parameter that a path may have, by its name there.
-IN_PATHS: Final = {parameter.name: parameter for parameter in (COMMONS, MEMBER, SEQ, ID, ASSET_OF_DOCS)}
+IN_PATHS: Final = {
+    parameter.name: parameter for parameter in (COMMONS, MEMBER, SEQ, ID, LEVEL, TILE_PLACE, ASSET_OF_DOCS)
+}
 
 
 # ── In queries ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -222,7 +222,7 @@ async def get_entry(request: web.Request) -> web.Response:
     here = await visit(request)
     seq = parameters.SEQ.read(request)
     listed = await request.app[READER].list_entries(here.commons.id, after=seq - 1, limit=1)
-    if not listed or listed[0][0].seq != seq or not await _sees(request, here, listed[0][0]):
+    if not listed or listed[0][0].seq != seq or not await sees(request, here, listed[0][0]):
         raise Refused("not-found", "the commons has no entry of this number, or it is not for you")
     return json_response(answers.entry_json(*listed[0]))
 
@@ -232,12 +232,12 @@ async def get_statement(request: web.Request) -> web.Response:
     here = await visit(request)
     name = parameters.ID.read(request)
     entry = await request.app[READER].find_entry(here.commons.id, name)
-    if entry is None or not await _sees(request, here, entry):
+    if entry is None or not await sees(request, here, entry):
         raise Refused("not-found", "no statement of this id was accepted, or it is not for you")
     return json_response(answers.receipt_json(entry.receipt(here.commons.tick_of(entry.at_ms))))
 
 
-async def _sees(request: web.Request, here: Visit, entry: Entry) -> bool:
+async def sees(request: web.Request, here: Visit, entry: Entry) -> bool:
     """Whether the reader sees an entry; only where it does not see all, its body is read again."""
     if here.sight.every_entry:
         return True

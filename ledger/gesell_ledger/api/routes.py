@@ -13,6 +13,7 @@ from gesell_ledger.api import (
     document,
     gifts,
     health,
+    log,
     pages,
     preparing,
     reads,
@@ -49,12 +50,15 @@ from gesell_ledger.readings.circulation import Circulation
 from gesell_ledger.readings.trust import Trust
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.readings import Readings
+from gesell_ledger.storage.trees import Trees
 from gesell_ledger.storage.trust import VouchReader
 from gesell_ledger.storage.webhooks import Webhooks
 from gesell_ledger.webhooks.addresses import Resolver
+from gesell_protocol.ed25519 import Signer
 
 _COMMONS: Final = "/v1/commons/{commons}"
 _ACCOUNT: Final = _COMMONS + "/members/{member}"
+_LOG: Final = _COMMONS + "/log"
 #: What is refused to who sees a part of a commons only: the whole of it, and the accounts of others.
 _WHOLE: Final = ("not-authorised",)
 _OWN: Final = ("not-authorised", "unknown-member", "not-found")
@@ -90,6 +94,33 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     get(_COMMONS + "/entries/{seq}", reads.get_entry, answers.EntryRow, codes=("not-found",)),
     get(_COMMONS + "/statements/{id}", reads.get_statement, answers.Receipt, codes=("not-found",)),
+    get(
+        _COMMONS + "/statements/{id}/proof",
+        log.get_proof,
+        {log.TEXT: "A C2SP tlog-proof; its extra line holds the entry and the hand-overs of the ledger's key."},
+        query=(log.WITNESSES,),
+        codes=("not-found",),
+    ),
+    get(
+        _LOG + "/checkpoint",
+        log.get_checkpoint,
+        {log.TEXT: "A C2SP tlog-checkpoint."},
+        query=(log.WITNESSES,),
+        codes=("not-found",),
+    ),
+    get(_LOG + "/handovers", log.get_handovers, Page[log.HandoverRow]),
+    get(
+        _LOG + "/tile/entries/{place:.+}",
+        log.get_bundle,
+        {log.BYTES: "An entry bundle of C2SP tlog-tiles."},
+        codes=(*_WHOLE, "not-found"),
+    ),
+    get(
+        _LOG + "/tile/{level}/{place:.+}",
+        log.get_tile,
+        {log.BYTES: "A tile of C2SP tlog-tiles."},
+        codes=("not-found",),
+    ),
     get(
         _COMMONS + "/gifts",
         gifts.get_gifts,
@@ -158,6 +189,8 @@ def make_app(
     min_tick_seconds: int,
     webhooks_to_private: bool,
     cursors: Cursors,
+    trees: Trees,
+    signer: Signer,
 ) -> web.Application:
     """The HTTP application over one intake and one reader."""
     app = web.Application(middlewares=[answer_problems], client_max_size=writing.REQUEST_MAX_BYTES)
@@ -176,6 +209,8 @@ def make_app(
     app[reads.DUE] = {}
     app[reads.CURSORS] = cursors
     app[reads.MIN_TICK_SECONDS] = min_tick_seconds
+    app[log.TREES] = trees
+    app[log.SIGNER] = signer
     app[webhooks.WEBHOOKS] = hooks
     app[webhooks.RESOLVER] = Resolver()
     app[webhooks.TO_PRIVATE] = webhooks_to_private

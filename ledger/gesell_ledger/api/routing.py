@@ -5,6 +5,7 @@ Owns the form of a row, and which refusals go without saying. Knows no route.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
@@ -15,6 +16,9 @@ from aiohttp import web
 from gesell_ledger.api.parameters import IN_PATHS, Parameter, check_query
 from gesell_ledger.api.rights import BEARER, verify_bearer
 from gesell_ledger.api.shapes import JSON
+
+#: A parameter in a path, maybe with the characters that it takes: `{place:.+}` reaches over slashes.
+_NAMED: Final = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,8 +52,12 @@ class Route:
     @property
     def parameters(self) -> tuple[Parameter[Any], ...]:
         """Those of the path in their order, then those of the query."""
-        named = [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
-        return (*(IN_PATHS[name] for name in named), *self.query)
+        return (*(IN_PATHS[name] for name in _NAMED.findall(self.path)), *self.query)
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it: what a parameter may look like stands with the parameter."""
+        return _NAMED.sub(r"{\1}", self.path)
 
     @property
     def refusals(self) -> tuple[str, ...]:

@@ -225,15 +225,17 @@ class Entry(NamedTuple):
         assert isinstance(fields, dict)
         return fields
 
-    def receipt(self, tick: int) -> Receipt:
-        """What the statement's author gets; `tick` is that of `at_ms` under the commons' policy."""
+    def receipt(self, tick: int, *, leaf: bytes | None = None) -> Receipt:
+        """What the statement's author gets; `tick` is that of `at_ms` under the commons' policy, `leaf` the entry's
+        hash where the caller has it already.
+        """
         return Receipt(
             commons=self.commons,
             seq=self.seq,
             at_ms=self.at_ms,
             tick=tick,
             id=self.id,
-            leaf=self.leaf,
+            leaf=leaf if leaf is not None else self.leaf,
             postings=self.postings,
         )
 
@@ -293,6 +295,8 @@ class Decision:
     kind: Kind | None = None
     #: (from_tick, policy), when the statement announces one
     policy: tuple[int, Policy] | None = None
+    #: the key with which the ledger speaks from now on, when the statement hands it over
+    ledger: bytes | None = None
     #: the id of the statement whose memo's text goes
     erased: bytes | None = None
 

@@ -106,6 +106,7 @@ _DECIDERS: Final[Mapping[str, _Decider]] = {
     "void": holds.decide_void,
     "lapse": holds.decide_lapse,
     "sweep": money.decide_sweep,
+    "rekey": membership.decide_rekey,
     "payout": money.decide_payout,
 }
 

@@ -1,4 +1,4 @@
-"""Founding, membership, keys, stewards, policy (SPEC §3.1, §5.1).
+"""Founding, membership, keys, stewards, policy, the ledger's own key (SPEC §3.1, §3.6, §5.1).
 
 Owns who belongs, who may speak for whom, and how the rules of a commons change. Knows no money beyond what a
 leaving member takes to the pool.
@@ -42,6 +42,7 @@ from gesell_protocol.statements import (
     Join,
     Keys,
     Leave,
+    Rekey,
     Statement,
     Suspend,
 )
@@ -333,6 +334,16 @@ def decide_stewards(books: Books, submission: money.Signed, at_ms: int) -> Decis
             return Refusal(code="key-taken", detail="a steward's key was added by another peer of this commons")
     changed = replace(commons, stewards=statement.stewards, threshold=statement.threshold)
     return Decision(commons=changed, keys=entering)
+
+
+def decide_rekey(books: Books, submission: money.Signed, at_ms: int) -> Decision | Refusal:
+    """`rekey`: the ledger speaks with another key from the next entry on, and both keys say so (SPEC §6.3)."""
+    statement = submission.statement
+    assert isinstance(statement, Rekey)
+    assert books.commons is not None
+    if statement.ledger not in submission.envelope.signers:
+        return Refusal(code="not-authorised", detail="the new key of the ledger has not signed")
+    return Decision(commons=replace(books.commons, ledger=statement.ledger), ledger=statement.ledger)
 
 
 def decide_policy(books: Books, submission: money.Signed, at_ms: int) -> Decision | Refusal:

@@ -27,6 +27,7 @@ from gesell_protocol.statements import (
     Found,
     MakeKind,
     Pay,
+    Rekey,
     Share,
     Statement,
     others_in,
@@ -122,6 +123,8 @@ def mentions_of(
 
 
 def _named(statement: Statement) -> set[bytes]:
+    if isinstance(statement, Rekey):
+        return {EVERYBODY}
     if statement.type in LEDGER_TYPES:
         return set()
     named = {statement.by, *others_in(statement)}

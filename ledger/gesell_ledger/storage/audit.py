@@ -8,13 +8,15 @@ For each commons, in this order, for every entry:
 2. Its postings sum to zero for each asset.
 3. Decided again on the books before it, it is accepted with exactly these postings.
 4. What melted of each account is what charging every tick would have taken (lazy equals eager).
+5. The hash beside it is its own.
 And at the end:
-5. Every stored account, member, key, policy, share, mention, kind, gift, hold and vouch is what the entries make it;
-   running balances add up.
-6. All accounts of an asset sum to zero, and no posting stands outside the entries.
+6. Every stored account, member, key, policy, share, mention, kind, gift, hold, vouch, hand-over of the ledger's key and
+   node of the tree is what the entries make it; running balances add up.
+7. All accounts of an asset sum to zero, and no posting stands outside the entries.
 
-What can't be found: an entry's time moved within its tick and between its neighbours, as no signature covers it. What
-is not looked at: the readings, which are derived; `gesell db rebuild` makes them anew.
+What can't be found: an entry's time moved within its tick and between its neighbours, hashes and all, as no signature
+covers it; whoever kept an earlier checkpoint finds that (`gesell audit`). What is not looked at: the readings, which are
+derived; `gesell db rebuild` makes them anew.
 """
 
 from __future__ import annotations
@@ -39,13 +41,15 @@ from gesell_protocol.envelopes import Envelope, Memo, verify_envelope
 from gesell_protocol.log import Posting
 from gesell_protocol.names import Holder
 from gesell_protocol.refusals import Rejected
-from gesell_protocol.statements import Erase, Statement, read_statement
+from gesell_protocol.statements import Erase, Found, Statement, read_statement
+from gesell_protocol.tree import Frontier, Subtree
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 _READING = queries("reading")
 _AUDIT = queries("audit")
+_TREES = queries("trees")
 PAGE: Final = 1_000
 #: A broken book says so in its first lines; a million more would say nothing new.
 FINDINGS_MAX: Final = 20
@@ -132,11 +136,12 @@ async def audit(dsn: str, *, progress: Callable[[str, int, int], None] | None = 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """An entry as it is stored, with the running balance at each of its postings, and its memo if it is there."""
+    """An entry as it is stored, with the running balance at each of its postings, its memo if it is there, its hash."""
 
     entry: Entry
     running: list[int]
     memo: Memo | None
+    leaf: bytes
 
 
 class _Check:
@@ -154,6 +159,8 @@ class _Check:
         self._astray: set[AccountName] = set()
         self._policies: list[tuple[int, int, bytes]] = []
         self._mentions: set[tuple[int, bytes]] = set()
+        self._tree = Frontier()
+        self._subtrees: list[Subtree] = []
         #: Kinds, gifts and vouches as the entries make them.
         self._given = Changes()
 
@@ -163,7 +170,7 @@ class _Check:
         assert head is not None
         report = Report(head["hash"].hex(), head["name"], head["currency_code"], head["currency_scale"])
         async for stored in self._entries(head["hash"]):
-            if not await self._check_entry(report, stored, ledger=head["ledger"]):
+            if not await self._check_entry(report, stored):
                 report.find("what comes after it can't be decided without it, so the check ends here")
                 return report
             if self._progress is not None and stored.entry.seq % PAGE == 0:
@@ -178,6 +185,7 @@ class _Check:
         await self._check_policies(report, counted=head["policies"])
         await self._check_shares(report)
         await self._check_given(report, kinds=head["kinds"])
+        await self._check_tree(report)
         await self._check_mentions(report)
         for seq, account in map(tuple, await self._connection.fetch(_AUDIT["list_stray_postings"], self._commons_id)):
             report.find(f"a posting of account {account} says that it is of entry {seq}: there is no such pair")
@@ -198,14 +206,15 @@ class _Check:
             ):
                 postings[seq].append(Posting(reason, rows.read_holder(holder), asset, amount))
                 running[seq].append(balance)
+            leaves = dict(map(tuple, await self._connection.fetch(_AUDIT["list_leaves"], *span)))
             for row in found:
                 seq = row["seq"]
                 memo = None if row["salt"] is None else Memo(row["salt"], row["text"])
-                yield _Stored(rows.read_entry(commons, row, postings[seq]), running[seq], memo)
+                yield _Stored(rows.read_entry(commons, row, postings[seq]), running[seq], memo, leaves[seq])
             after = found[-1]["seq"]
 
-    async def _check_entry(self, report: Report, stored: _Stored, *, ledger: bytes) -> bool:
-        """Rules 1 to 4; False when the entry can't be decided, nor anything after it."""
+    async def _check_entry(self, report: Report, stored: _Stored) -> bool:
+        """Rules 1 to 5; False when the entry can't be decided, nor anything after it."""
         entry = stored.entry
         report.entries += 1
         report.postings += len(entry.postings)
@@ -229,15 +238,18 @@ class _Check:
                 )
         if any(sums.values()):
             report.find(f"entry {entry.seq}: its postings do not sum to zero: {dict(sums)}")
-        decided = await self._decide_again(report, stored, ledger)
+        decided = await self._decide_again(report, stored)
         if decided is None:
             return False
         self._charge_again(report, *decided)
+        leaf = entry.leaf
+        if leaf != stored.leaf:
+            report.find(f"entry {entry.seq}: the hash that is stored beside it is not its own")
+        self._tree, subtrees = self._tree.grown([leaf])
+        self._subtrees += subtrees
         return True
 
-    async def _decide_again(
-        self, report: Report, stored: _Stored, ledger: bytes
-    ) -> tuple[Entry, Mapping[bytes, Hold]] | None:
+    async def _decide_again(self, report: Report, stored: _Stored) -> tuple[Entry, Mapping[bytes, Hold]] | None:
         """Rules 1 and 3; returns the entry as it must be with the holds that it begins or ends, and applies that: one
         wrong posting is told of once.
         """
@@ -255,6 +267,8 @@ class _Check:
         self._check_names(report, stored, statement)
         if isinstance(statement, Erase):
             await self._load_target(statement, before=entry.seq)
+        # Which ledger it was meant for, the commons' name binds; whose it is by now, the hand-overs must lead to.
+        ledger = statement.ledger if isinstance(statement, Found) else b""
         outcome = decide(self._books, Submission(envelope, statement), now_ms=entry.at_ms, ledger=ledger)
         if not isinstance(outcome, Accepted):
             report.find(f"entry {entry.seq}: decided again, it is not accepted: {outcome}")
@@ -267,7 +281,7 @@ class _Check:
             )
         self._books.apply(outcome.decision, decided)
         changed = outcome.decision
-        if changed.kind or changed.gifts or changed.holds or changed.vouches:
+        if changed.kind or changed.gifts or changed.holds or changed.vouches or changed.ledger:
             self._given.add(outcome)
         # Ten million entries are not kept in memory: that an id is used once, the table's key says.
         self._books.entries.clear()
@@ -341,7 +355,7 @@ class _Check:
             self._eager[hold.payer, code] = account._replace(escrow=account.escrow + set_aside)
 
     def _check_head(self, report: Report, head: rows.Row, commons: Commons) -> None:
-        """Rule 5 for the head; its timeline is the policies' matter."""
+        """Rule 6 for the head; its timeline is the policies' matter."""
         stored = rows.read_commons(head, commons.timeline, commons.kinds)
         for one in fields(Commons):
             said, made = getattr(stored, one.name), getattr(commons, one.name)
@@ -351,7 +365,7 @@ class _Check:
                 )
 
     async def _check_accounts(self, report: Report, commons: Commons, *, counted: int) -> None:
-        """Rules 5 and 6, and that a lazy look at the last entry's tick shows what the eager law shows."""
+        """Rules 6 and 7, and that a lazy look at the last entry's tick shows what the eager law shows."""
         sums: dict[str, int] = defaultdict(int)
         found = await self._connection.fetch(_AUDIT["list_accounts"], self._commons_id)
         seen: set[AccountName] = set()
@@ -427,6 +441,7 @@ class _Check:
             _AUDIT["list_gifts"]: given.gift_values(),
             _AUDIT["list_holds"]: given.hold_values(),
             _AUDIT["list_threads"]: given.thread,
+            _AUDIT["list_handovers"]: given.handovers,
             _AUDIT["list_vouches"]: [(*pair, amount) for pair, amount in self._books.vouches.items()],
             _AUDIT["list_vouch_changes"]: [(seq, *pair, amount) for seq, amount, *pair in given.vouch_changes],
             _AUDIT["list_credits"]: [(seq, peer, vouched) for seq, vouched, peer in given.credits],
@@ -438,6 +453,17 @@ class _Check:
             differing.subtract(Counter(map(tuple, rows_made)))
             for row in sorted((repr(row) for row, count in differing.items() if count))[:FINDINGS_MAX]:
                 report.find(f"{table}: this is not what the entries make it: {row}")
+
+    async def _check_tree(self, report: Report) -> None:
+        """The peaks of the tree and its nodes; a tile made of others would prove nothing."""
+        head = await self._connection.fetchrow(_TREES["load_tree"], self._commons_id)
+        assert head is not None
+        if head["tree"] != self._tree.pack():
+            report.find("the peaks of the tree in the commons' head are not those of its entries")
+        found = await self._connection.fetch(_AUDIT["list_subtrees"], self._commons_id)
+        stored = {Subtree(*row) for row in map(tuple, found)}
+        for level, place, _ in sorted(stored ^ set(self._subtrees))[:FINDINGS_MAX]:
+            report.find(f"the node of the tree at level {level}, place {place} is not what its entries hash to")
 
     async def _check_mentions(self, report: Report) -> None:
         """Who is not mentioned where it should be does not find its own entries; who is and should not, others'."""

@@ -34,6 +34,8 @@ class Changes:
         self.vouches: dict[tuple[bytes, bytes], int] = {}
         self.vouch_changes: list[tuple[int, int, bytes, bytes]] = []
         self.credits: list[tuple[int, int, bytes]] = []
+        #: (seq, the ledger's key from the next entry on)
+        self.handovers: list[tuple[int, bytes]] = []
 
     def add(self, accepted: Accepted) -> None:
         """Note what one more entry changed; entries are added in their order."""
@@ -47,6 +49,8 @@ class Changes:
             self.policies.append((seq, *decision.policy))
         if decision.erased is not None:
             self.erased.append(decision.erased)
+        if decision.ledger is not None:
+            self.handovers.append((seq, decision.ledger))
         if decision.kind is not None:
             self.kinds.append((seq, decision.kind))
         if decision.gifts:

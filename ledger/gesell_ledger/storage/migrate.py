@@ -11,6 +11,7 @@ import asyncpg
 from gesell_ledger.storage.faults import DatabaseUnfit, not_an_address
 from gesell_ledger.storage.mentions import fill_mentions
 from gesell_ledger.storage.queries import migrations
+from gesell_ledger.storage.trees import fill_trees
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -23,7 +24,7 @@ _LOCK = 0x6E5E11
 
 
 #: What a migration's SQL can't do by itself, since the rules are the core's: done within its transaction.
-_FILLS: Final[Mapping[int, Callable[[Connection], Awaitable[None]]]] = {2: fill_mentions}
+_FILLS: Final[Mapping[int, Callable[[Connection], Awaitable[None]]]] = {2: fill_mentions, 6: fill_trees}
 
 
 async def migrate(dsn: str) -> list[str]:

@@ -33,9 +33,10 @@ from gesell_ledger.storage.faults import DatabaseUnfit
 from gesell_ledger.storage.queries import migrations, queries
 from gesell_protocol.demurrage import Holding
 from gesell_protocol.envelopes import Memo
-from gesell_protocol.log import Posting
+from gesell_protocol.log import LEAF_MAX_BYTES, Posting, leaf_hash
 from gesell_protocol.names import RESERVED_HOLDERS
 from gesell_protocol.policy import Timeline
+from gesell_protocol.tree import Frontier
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
@@ -215,13 +216,17 @@ class Batch:
         self._accounts = 0
         self._policies = 0
         self._kinds = 0
+        self._tree = Frontier()
 
     async def lock(self) -> Books | None:
         """Take the lock of the commons' head; returns Books that hold what is known without asking again: the head
         at least, nothing before `found`. None where the rows belong to another commons: 8 bytes name the rows and 16
         the commons, and whoever searches long enough finds two that begin the same.
         """
-        return await self._read_head(await self._connection.fetchrow(_SEQUENCE["lock_commons"], self._commons_id))
+        head = await self._connection.fetchrow(_SEQUENCE["lock_commons"], self._commons_id)
+        if head is not None and head["hash"] == self._commons:
+            self._tree = Frontier.unpack(head["seq"], head["tree"])
+        return await self._read_head(head)
 
     async def look(self) -> Books | None:
         """The Books as `lock` returns them, without the lock: for a decision of which nothing is stored."""
@@ -344,10 +349,12 @@ class Batch:
         accepted: Sequence[Accepted],
         before: Mapping[AccountName, Holding],
         memos: Mapping[bytes, Memo],
-    ) -> None:
-        """Store what a batch accepted: `before` are the accounts as loaded, `books` stand after the batch."""
+    ) -> list[bytes]:
+        """Store what a batch accepted, and return the leaf hashes of its entries: `before` are the accounts as loaded,
+        `books` stand after the batch.
+        """
         if not accepted:
-            return
+            return []
         assert books.commons is not None
         connection, commons_id = self._connection, self._commons_id
         changes = merge(accepted)
@@ -358,12 +365,15 @@ class Batch:
         self._accounts += len(new)
         self._policies += len(changes.policies)
         self._kinds += len(changes.kinds)
+        leaves = [_leaf_of(one.entry) for one in accepted]
+        self._tree, subtrees = self._tree.grown(leaves)
+        assert self._tree.size == books.commons.seq, "the tree has a leaf for every entry"
         await self._store_head(books, founded=founded)
         await connection.copy_records_to_table(
             "entry",
             schema_name="gesell",
-            columns=["commons_id", "seq", "at_ms", "id", "body", "signatures"],
-            records=[_entry_record(commons_id, one.entry) for one in accepted],
+            columns=["commons_id", "seq", "at_ms", "id", "body", "signatures", "leaf"],
+            records=[_entry_record(commons_id, one.entry, leaf) for one, leaf in zip(accepted, leaves, strict=True)],
         )
         await connection.copy_records_to_table(
             "posting",
@@ -375,6 +385,11 @@ class Batch:
         await self._store_rest(changes, memos)
         await self._store_given(changes)
         await self._store_mentions(accepted)
+        await self._copy(
+            ("subtree", ["commons_id", "level", "place", "hash"], subtrees),
+            ("handover", ["commons_id", "seq", "ledger"], changes.handovers),
+        )
+        return leaves
 
     def _posting_records(
         self, books: Books, accepted: Sequence[Accepted], before: Mapping[AccountName, Holding]
@@ -411,6 +426,8 @@ class Batch:
                 list(head.stewards),
                 head.share,
                 self._kinds,
+                self._tree.pack(),
+                head.ledger,
             )
             return
         await self._connection.execute(
@@ -430,6 +447,7 @@ class Batch:
             list(head.stewards),
             head.share,
             self._kinds,
+            self._tree.pack(),
         )
 
     async def _store_accounts(self, accounts: Mapping[AccountName, Holding], new: Sequence[AccountName]) -> None:
@@ -517,14 +535,21 @@ class Batch:
                 ("store_vouch", standing),
             ]
         )
-        for table, columns, records in (
+        await self._copy(
             ("gift_thread", ["commons_id", "seq", "moved_by"], changes.thread),
             ("vouch_change", ["commons_id", "seq", "amount", "voucher", "vouchee"], changes.vouch_changes),
             ("credit", ["commons_id", "seq", "vouched", "peer"], changes.credits),
-        ):
+        )
+
+    async def _copy(self, *tables: tuple[str, list[str], Sequence[tuple[object, ...]]]) -> None:
+        """Append rows to tables, each given without its commons_id."""
+        for table, columns, records in tables:
             if records:
                 await self._connection.copy_records_to_table(
-                    table, schema_name="gesell", columns=columns, records=[(commons_id, *record) for record in records]
+                    table,
+                    schema_name="gesell",
+                    columns=columns,
+                    records=[(self._commons_id, *record) for record in records],
                 )
 
     async def _execute(self, many: Iterable[tuple[str, Sequence[tuple[object, ...]]]]) -> None:
@@ -533,6 +558,12 @@ class Batch:
                 await self._connection.executemany(_SEQUENCE[name], arguments)
 
 
-def _entry_record(commons_id: int, entry: Entry) -> tuple[object, ...]:
+def _entry_record(commons_id: int, entry: Entry, leaf: bytes) -> tuple[object, ...]:
     signatures = rows.signature_bytes(entry.signatures)
-    return commons_id, entry.seq, entry.at_ms, rows.uuid_of(entry.id), entry.body, signatures
+    return commons_id, entry.seq, entry.at_ms, rows.uuid_of(entry.id), entry.body, signatures, leaf
+
+
+def _leaf_of(entry: Entry) -> bytes:
+    data = entry.leaf_data
+    assert len(data) <= LEAF_MAX_BYTES, "the bounds on statements keep an entry within a bundle's length of two bytes"
+    return leaf_hash(data)

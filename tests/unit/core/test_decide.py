@@ -325,6 +325,12 @@ TABLES: dict[str, list[Row]] = {
         ("unknown-member", "", {}, (LEDGER,)),
         ("accepted", "", {"accounts": sorted([ANNA, FAY])}, (LEDGER,)),
     ],
+    "rekey": [
+        ("not-authorised", "only the ledger", {"by": FIRST, "ledger": SECOND}, (FIRST, SECOND)),
+        ("not-authorised", "only the ledger", {"by": LEDGER}, (SECOND,)),
+        ("not-authorised", "new key", {}, (LEDGER,)),
+        ("accepted", "", {}, (LEDGER, SECOND)),
+    ],
 }
 
 

@@ -8,7 +8,8 @@
 
 CREATE SCHEMA gesell;
 
--- One row a commons: the head of its sequence. Its lock is what makes one commons one sequence.
+-- One row a commons: the head of its sequence. Its lock is what makes one commons one sequence. tree: the peaks of the
+-- Merkle tree over its entries, 32 bytes for each bit that is set in seq, the largest first.
 CREATE TABLE gesell.commons (
     commons_id     bigint   PRIMARY KEY,
     seq            bigint   NOT NULL CHECK (seq >= 1),
@@ -24,10 +25,13 @@ CREATE TABLE gesell.commons (
     ledger         bytea    NOT NULL CHECK (octet_length(ledger) = 32),
     stewards       bytea[]  NOT NULL CHECK (cardinality(stewards) >= threshold),
     share          bytea    CHECK (octet_length(share) = 16),
-    kinds          integer  NOT NULL CHECK (kinds >= 0)
+    kinds          integer  NOT NULL CHECK (kinds >= 0),
+    tree           bytea    NOT NULL
+        CONSTRAINT commons_tree_fits CHECK (octet_length(tree) = 32 * length(replace(seq::bit(64)::text, '0', '')))
 ) WITH (fillfactor = 50);
 
--- Accepted statements, numbered without a gap. signatures: key and signature, 96 bytes each, ascending by key.
+-- Accepted statements, numbered without a gap. signatures: key and signature, 96 bytes each, ascending by key. leaf: the
+-- hash that the Merkle tree has of the entry, its postings included.
 CREATE TABLE gesell.entry (
     commons_id bigint NOT NULL,
     seq        bigint NOT NULL CHECK (seq >= 1),
@@ -35,8 +39,27 @@ CREATE TABLE gesell.entry (
     id         uuid   NOT NULL,
     body       bytea  NOT NULL CHECK (octet_length(body) BETWEEN 1 AND 16384),
     signatures bytea  NOT NULL CHECK (octet_length(signatures) BETWEEN 96 AND 1536 AND octet_length(signatures) % 96 = 0),
+    leaf       bytea  NOT NULL CHECK (octet_length(leaf) = 32),
     PRIMARY KEY (commons_id, seq),
     CONSTRAINT entry_id_once UNIQUE (commons_id, id)
+);
+
+-- Nodes of the Merkle tree over 256^level entries, from entry place · 256^level + 1 on: what the full tiles of the level
+-- below hash to. With the leaves they are all that any tile is made of.
+CREATE TABLE gesell.subtree (
+    commons_id bigint   NOT NULL,
+    place      bigint   NOT NULL CHECK (place >= 0),
+    level      smallint NOT NULL CHECK (level BETWEEN 1 AND 7),
+    hash       bytea    NOT NULL CHECK (octet_length(hash) = 32),
+    PRIMARY KEY (commons_id, level, place)
+);
+
+-- The keys that the ledger went over to in a commons, each from the entry after seq on.
+CREATE TABLE gesell.handover (
+    commons_id bigint NOT NULL,
+    seq        bigint NOT NULL CHECK (seq > 1),
+    ledger     bytea  NOT NULL CHECK (octet_length(ledger) = 32),
+    PRIMARY KEY (commons_id, seq)
 );
 
 -- What entries move. account: account.number; n: the place in the entry; balance: the account's after this posting.
@@ -386,7 +409,8 @@ CREATE TABLE gesell.migration (
 
 GRANT USAGE ON SCHEMA gesell TO gesell_service;
 GRANT SELECT ON ALL TABLES IN SCHEMA gesell TO gesell_service;
-GRANT INSERT ON gesell.entry, gesell.posting, gesell.mention, gesell.policy TO gesell_service;
+GRANT INSERT ON gesell.entry, gesell.posting, gesell.mention, gesell.policy, gesell.subtree, gesell.handover
+    TO gesell_service;
 GRANT INSERT, UPDATE ON gesell.commons, gesell.account, gesell.member, gesell.peer_key, gesell.share_out,
     gesell.webhook, gesell.ledger TO gesell_service;
 GRANT INSERT, DELETE ON gesell.memo TO gesell_service;

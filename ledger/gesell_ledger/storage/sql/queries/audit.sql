@@ -96,3 +96,15 @@ WHERE commons_id = $1;
 SELECT seq, ended, amount, until_ms, id, payer, payee
 FROM gesell.hold
 WHERE commons_id = $1;
+
+-- name: list_leaves
+-- The hashes stored beside a run of entries.
+SELECT seq, leaf FROM gesell.entry WHERE commons_id = $1 AND seq BETWEEN $2 AND $3;
+
+-- name: list_subtrees
+-- Every node of whole tiles as it is stored.
+SELECT level, place, hash FROM gesell.subtree WHERE commons_id = $1;
+
+-- name: list_handovers
+-- Every hand-over of the ledger's key as it is stored.
+SELECT seq, ledger FROM gesell.handover WHERE commons_id = $1;

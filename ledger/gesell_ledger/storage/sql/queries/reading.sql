@@ -201,8 +201,8 @@ FROM gesell.share_out
 WHERE commons_id = $1 AND id = $2;
 
 -- name: list_all_commons
--- The ids of all commons, for the housekeeper.
-SELECT commons_id FROM gesell.commons ORDER BY commons_id;
+-- All commons, for what goes through them one after the other.
+SELECT commons_id, hash FROM gesell.commons ORDER BY commons_id;
 
 -- name: load_vouched
 -- What was vouched for a member less what it vouched, as of an entry.

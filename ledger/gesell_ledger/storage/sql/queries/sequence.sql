@@ -3,7 +3,7 @@
 -- name: lock_commons
 -- Lock the head of a commons; who holds it is the only one who adds to its sequence.
 SELECT hash, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, ledger,
-       stewards, share, kinds
+       stewards, share, kinds, tree
 FROM gesell.commons
 WHERE commons_id = $1
 FOR UPDATE;
@@ -112,14 +112,14 @@ ORDER BY p.seq, p.n;
 -- The head of a new commons.
 INSERT INTO gesell.commons
     (commons_id, seq, at_ms, accounts, active_members, policies, threshold, currency_scale, currency_code, name, hash,
-     ledger, stewards, share, kinds)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
+     ledger, stewards, share, kinds, tree)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: update_commons
 -- The head after a batch.
 UPDATE gesell.commons
 SET seq = $2, at_ms = $3, accounts = $4, active_members = $5, policies = $6, threshold = $7, stewards = $8, share = $9,
-    kinds = $10
+    kinds = $10, tree = $11, ledger = $12
 WHERE commons_id = $1;
 
 -- name: update_accounts
