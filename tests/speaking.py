@@ -168,6 +168,19 @@ class Line:
         assert status == 200, (path, status, answer)
         return answer
 
+    def read(self, path: str, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+        """GET a path: the status, the headers by their names in lower case, and the bytes."""
+        self._connection.request("GET", path, headers={**self._headers, **headers})
+        response = self._connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, found, response.read()
+
+    def text(self, path: str) -> str:
+        """GET a path that must answer 200 with text."""
+        status, _, answer = self.read(path)
+        assert status == 200, (path, status, answer)
+        return answer.decode()
+
     def page(self, path: str) -> tuple[Any, str]:
         """A page of a list, and the path of the next one, empty for none."""
         self._connection.request("GET", path, headers=self._headers)

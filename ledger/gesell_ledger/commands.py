@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Coroutine
@@ -16,10 +17,13 @@ import uvloop
 from cyclopts import Parameter
 
 from gesell_ledger import main as service
-from gesell_ledger.configuration import SERVE, Options
+from gesell_ledger.audit_commands import app as auditing
+from gesell_ledger.configuration import PASSPHRASE, SERVE, Options
 from gesell_ledger.ground import connect
+from gesell_ledger.keyfile import LedgerKey, load_or_make_key, read_passphrase
 from gesell_ledger.logs import configure_logs
 from gesell_ledger.readings.folder import rebuild
+from gesell_ledger.rekeying import rekey as hand_over
 from gesell_ledger.settings import HALF_LIFE_DAYS, default_data
 from gesell_ledger.storage.audit import Report, audit
 from gesell_ledger.storage.embedded import PostgresFault, PrivatePostgres
@@ -27,6 +31,7 @@ from gesell_ledger.storage.faults import DatabaseLost, Fault, fault_of
 from gesell_ledger.storage.folds import Folds
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
 from gesell_ledger.witness_commands import app as witnessing
+from gesell_protocol.names import did_of
 
 T = TypeVar("T")
 
@@ -39,6 +44,7 @@ serving = cyclopts.App(name="serve", config=SERVE.chain, error_formatter=SERVE.s
 app.command(db)
 app.command(serving)
 app.command(witnessing)
+app.command(auditing)
 
 
 @serving.default
@@ -142,6 +148,67 @@ def db_rebuild(*, database: str | None = None, data: Path | None = None, commons
         _fail(fault_of(error))
     if not done:
         print("no commons yet: nothing to read")
+
+
+@app.command
+def rekey(
+    *,
+    new_key: Path,
+    key: Path | None = None,
+    database: str | None = None,
+    data: Path | None = None,
+    key_passphrase_file: Path | None = None,
+    new_key_passphrase_file: Path | None = None,
+) -> None:
+    """Hand the ledger over to a new key: in the log of every commons, signed by both keys.
+
+    The service must not be running. Interrupted, run it again.
+
+    Parameters
+    ----------
+    new_key
+        The file of the new key; made if it is not there.
+    key
+        The file of the key until now. Default: ledger.key in the data folder.
+    database
+        A DSN of the service's role.
+    data
+        The folder of the private PostgreSQL and the key, when no DSN is given.
+    key_passphrase_file
+        A file whose first line opens the old key; or put the passphrase in GESELL_KEY_PASSPHRASE.
+    new_key_passphrase_file
+        A file whose first line protects the new key.
+    """
+    folder = (data or default_data()).absolute()
+    old_file = key or folder / "ledger.key"
+    try:
+        if not old_file.exists():
+            raise Fault(f"there is no key {old_file}; say its file: --key FILE")
+        old = load_or_make_key(
+            old_file,
+            passphrase=read_passphrase(key_passphrase_file, environment=os.environ.pop(PASSPHRASE, "")),
+        )
+        new = load_or_make_key(new_key, passphrase=read_passphrase(new_key_passphrase_file, environment=""))
+        done = _run(_rekey(database, folder, old, new))
+    except (Fault, PostgresFault) as fault:
+        _fail(fault)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        _fail(fault_of(error))
+    print(
+        f"handed over: {did_of(old.public_key)}\n         to: {did_of(new.public_key)}\n"
+        f"         in: {done} commons\n"
+        f"Serve with --key {new_key} from now on. Keep the old key's file until nobody asks for it any more: what it\n"
+        "signed stays signed, and who stole it could still sign what looks like the past."
+    )
+
+
+async def _rekey(database: str | None, folder: Path, old: LedgerKey, new: LedgerKey) -> int:
+    if database is not None:
+        return await hand_over(database, old=old, new=new)
+    if not (folder / "postgres").is_dir():
+        raise Fault(f"no ledger was ever served from {folder}: say its folder with --data DIR, or --database DSN")
+    async with PrivatePostgres(folder) as private:
+        return await hand_over(private.dsn(role=SERVICE_ROLE, database="postgres"), old=old, new=new)
 
 
 async def _migrate(database: str | None, data: Path | None) -> list[str]:

@@ -22,6 +22,7 @@ from gesell_ledger.storage.embedded import PrivatePostgres
 from gesell_ledger.storage.faults import DatabaseUnfit, fault_of, is_transient, not_an_address
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
 from gesell_ledger.storage.postgres import check_fit, claim_ledger, open_pool, store_heartbeat
+from gesell_ledger.storage.trees import Trees
 from gesell_protocol.names import did_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ async def settle(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[G
         await check_fit(pool, unsafe_durability=settings.unsafe_durability)
         key = load_or_make_key(settings.key_file, passphrase=settings.key_passphrase)
         clock = await _start_clock(pool, settings, key)
+        await _check_handed_over(pool, key)
         try:
             async with _beside(_keep_beating(pool, clock), stopping):
                 yield Ground(dsn, key, clock)
@@ -133,6 +135,16 @@ async def _start_clock(pool: Pool, settings: Settings, key: LedgerKey) -> Ledger
     if clock.fault is not None:
         log.error("clock_not_trusted", why=clock.fault)
     return clock
+
+
+async def _check_handed_over(pool: Pool, key: LedgerKey) -> None:
+    """Refuse to serve logs that another key speaks for: nothing could be signed in them."""
+    foreign = await Trees(pool).find_foreign(key.public_key)
+    if foreign is not None:
+        raise DatabaseUnfit(
+            f"the log of the commons {foreign[0].hex()} is {did_of(foreign[1])}'s by now, not"
+            f" {did_of(key.public_key)}'s: a hand-over was begun. Run `gesell rekey` again, to its end."
+        )
 
 
 async def _keep_beating(pool: Pool, clock: LedgerClock) -> None:

@@ -57,7 +57,7 @@ def test_document_is_valid(document: Any) -> None:
 
 def test_document_is_the_table_of_routes(document: Any) -> None:
     described = {(method, path) for path, item in document["paths"].items() for method in item}
-    assert described == {(route.method.lower(), route.path) for route in ROUTES}
+    assert described == {(route.method.lower(), route.template) for route in ROUTES}
     assert document == json.loads(json.dumps(describe(ROUTES, MESSAGES)))
 
 
@@ -169,6 +169,8 @@ Authorization = "Bearer {token}"
 "path.member" = "bob"
 "path.seq" = 3
 "path.id" = "{world.paid}"
+"path.level" = "0"
+"path.place" = "000.p/1"
 "path.asset" = "swagger-ui.css"
 [[operations]]
 include-path = "/v1/commons/{{commons}}/members/{{member}}/trust"

@@ -126,7 +126,7 @@ LEVEL: Final[Parameter[int]] = Parameter(
 TILE_PLACE: Final[Parameter[tuple[int, int]]] = Parameter(
     name="place",
     place="path",
-    type=Annotated[str, Meta(pattern=r"^(x[0-9]{3}/)*[0-9]{3}(\.p/[0-9]{1,3})?$")],
+    type=Annotated[str, Meta(pattern="^[0-9px./]{3,40}$", examples=["000", "x001/234", "067.p/5"])],
     parse=read_place,
     code="not-found",
     about="The place in its level, three digits at a time, `x001/x234/067`; a partial one says its width, `067.p/5`.",

@@ -116,9 +116,19 @@ async def _check_version(pool: Pool) -> None:
 async def claim_ledger(pool: Pool, *, key: bytes, demo: bool, now_ms: int) -> asyncpg.Record:
     """Whose database this is: the first service to come writes it; returns (key, demo, heartbeat_ms) as they stand."""
     await pool.execute(_SERVICE["claim_ledger"], key, demo, now_ms)
-    row = await pool.fetchrow(_SERVICE["load_ledger"])
+    row = await load_ledger(pool)
     assert row is not None
     return row
+
+
+async def load_ledger(pool: Pool) -> asyncpg.Record | None:
+    """Whose database this is: (key, demo, heartbeat_ms); None where no service ever ran on it."""
+    return await pool.fetchrow(_SERVICE["load_ledger"])
+
+
+async def store_ledger_key(pool: Pool, *, old: bytes, new: bytes) -> None:
+    """Note that the database is another key's from now on."""
+    await pool.execute(_SERVICE["store_ledger_key"], old, new)
 
 
 async def store_heartbeat(pool: Pool, now_ms: int) -> None:

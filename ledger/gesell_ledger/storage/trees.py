@@ -109,9 +109,9 @@ class Trees:
         row = await self._pool.fetchrow(_TREES["find_foreign"], ledger)
         return None if row is None else (row["hash"], row["ledger"])
 
-    async def list_of_ledger(self, ledger: bytes, *, after: int, limit: int) -> list[bytes]:
-        """The commons for whose logs a key speaks, in the order of their commons_id, after one."""
-        return [row["hash"] for row in await self._pool.fetch(_TREES["list_of_ledger"], ledger, after, limit)]
+    async def list_of_ledger(self, ledger: bytes, *, limit: int) -> list[bytes]:
+        """Some of the commons for whose logs a key speaks; none if there are none."""
+        return [row["hash"] for row in await self._pool.fetch(_TREES["list_of_ledger"], ledger, limit)]
 
 
 async def _with_postings(asked: Pool | Connection, commons: bytes, found: Sequence[asyncpg.Record]) -> list[Entry]:

@@ -26,7 +26,7 @@ SELECT session_user::text AS who, coalesce(bool_or(
        ), false) AS rewrites
 FROM pg_roles role, pg_class history JOIN pg_namespace space ON space.oid = history.relnamespace
 WHERE pg_has_role(session_user, role.oid, 'MEMBER')
-  AND space.nspname = 'gesell' AND history.relname IN ('entry', 'posting', 'mention', 'policy');
+  AND space.nspname = 'gesell' AND history.relname IN ('entry', 'posting', 'mention', 'policy', 'subtree', 'handover');
 
 -- name: check_durability
 -- The settings without which an acknowledged statement could be lost, and tables that a crash would empty.
@@ -37,3 +37,7 @@ FROM pg_class t
 JOIN pg_namespace s ON s.oid = t.relnamespace
 WHERE s.nspname = 'gesell' AND t.relkind = 'r' AND t.relpersistence <> 'p'
 ORDER BY name;
+
+-- name: store_ledger_key
+-- The database is another key's from now on.
+UPDATE gesell.ledger SET key = $2 WHERE key = $1;

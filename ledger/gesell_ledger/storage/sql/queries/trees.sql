@@ -34,8 +34,8 @@ ORDER BY h.seq;
 SELECT hash, ledger FROM gesell.commons WHERE ledger <> $1 ORDER BY commons_id LIMIT 1;
 
 -- name: list_of_ledger
--- The commons whose logs a key speaks for, a page of them.
-SELECT hash FROM gesell.commons WHERE ledger = $1 AND commons_id > $2 ORDER BY commons_id LIMIT $3;
+-- Some commons whose logs a key speaks for.
+SELECT hash FROM gesell.commons WHERE ledger = $1 ORDER BY commons_id LIMIT $2;
 
 -- name: fill_leaves
 -- The hashes of entries that were stored before there were trees.
