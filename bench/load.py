@@ -3,7 +3,8 @@
 Owns the phases, in this order, and the report. Every statement of a phase is signed before its clock starts; answers
 are decoded after it has stopped; exit status 0 only if every statement that was sent was accepted.
 
-1. v, measured alone. 2. A commons is founded, accounts join and are funded. 3. Requests of 1,000 payments, a few in
+1. v, measured alone. 2. A commons is founded, accounts join and are funded, and with --entries so many entries are
+made before anything is measured. 3. Requests of 1,000 payments, a few in
 flight. 4. Requests of one payment on 64 connections. 5. The same on one connection, the service otherwise idle.
 6. v again: if the two differ much, somebody else was at work and the ratios say little.
 """
@@ -33,6 +34,8 @@ from tests.running import DidNotStart, running
 #: Bounds the load process's memory whatever is asked: some 350 bytes a payment sent, as much answered.
 SIGNED_MAX: Final = 400_000
 SET_UP_EACH: Final = 1_000
+FILL_AT_ONCE: Final = 50_000
+FILL_SECONDS: Final = 600.0
 SAMPLES: Final = 500
 #: How far v before and v after may lie apart, as a part of their mean, before the report says so.
 NOISE: Final = 0.1
@@ -87,11 +90,12 @@ class Rejected(Exception):
 class Bench:
     """One run against one service; `pid` is the service's where it is ours, so that its costs can be read."""
 
-    def __init__(self, url: str, *, pid: int | None, seconds: float, accounts: int) -> None:
+    def __init__(self, url: str, *, pid: int | None, seconds: float, accounts: int, entries: int = 0) -> None:
         self._url = url
         self._host = urlsplit(url).netloc
         self._pid = pid
         self._seconds = seconds
+        self._entries = entries
         self._crew = Crew.drawn(accounts)
 
     async def run(self) -> dict[str, Any]:
@@ -127,7 +131,23 @@ class Bench:
         people = memberships(self._crew, commons, time_ms=service["time"])
         for start in range(0, len(people), SET_UP_EACH):
             await self._demand(people[start : start + SET_UP_EACH])
+        await self._fill(commons, self._entries - 1 - len(people))
         return commons
+
+    async def _fill(self, commons: bytes, payments: int) -> None:
+        """Make so many entries more, as fast as they are taken, in requests of 1,000."""
+        press = Press(self._crew, commons, self._host)
+        try:
+            while payments > 0:
+                requests = math.ceil(min(payments, FILL_AT_ONCE) / SET_UP_EACH)
+                time_ms = (await get_json(self._url, "/v1"))["time"]
+                signed = press.payments(requests, each=SET_UP_EACH, time_ms=time_ms, span_ms=1000)
+                run = await drive(self._url, signed, connections=4, seconds=FILL_SECONDS)
+                if run.outcomes() != {"accepted": requests * SET_UP_EACH}:
+                    raise Rejected(f"filling: {dict(run.outcomes())}")
+                payments -= requests * SET_UP_EACH
+        finally:
+            press.close()
 
     async def _demand(self, statements: Sequence[Signed]) -> None:
         whole = request(self._host, [one.wire() for one in statements])
@@ -261,12 +281,15 @@ def main() -> int:
     parser.add_argument("--url", help="a running service; default: one of its own, gone afterwards")
     parser.add_argument("--seconds", type=float, default=10.0, help="the length of each phase (default 10)")
     parser.add_argument("--accounts", type=int, default=1_000, help="how many accounts pay each other (default 1000)")
+    parser.add_argument("--entries", type=int, default=0, help="how many the ledger holds before it is measured")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     if arguments.seconds <= 0 or arguments.accounts < 2:
         parser.error("--seconds is above 0, --accounts at least 2")
     try:
-        report = _measure(arguments.url, seconds=arguments.seconds, accounts=arguments.accounts)
+        report = _measure(
+            arguments.url, seconds=arguments.seconds, accounts=arguments.accounts, entries=arguments.entries
+        )
     except (LoadFault, Rejected, DidNotStart, OSError) as error:
         print(f"bench.load: {error}", file=sys.stderr)
         return 1
@@ -274,14 +297,15 @@ def main() -> int:
     return 0 if report["accepted_all"] else 1
 
 
-def _measure(url: str | None, *, seconds: float, accounts: int) -> dict[str, Any]:
+def _measure(url: str | None, *, seconds: float, accounts: int, entries: int) -> dict[str, Any]:
     if url is not None:
-        return _run(Bench(url, pid=None, seconds=seconds, accounts=accounts))
+        return _run(Bench(url, pid=None, seconds=seconds, accounts=accounts, entries=entries))
     with running() as service:
         assert service.process is not None
         whole = False
         try:
-            report = _run(Bench(service.url, pid=service.process.pid, seconds=seconds, accounts=accounts))
+            pid = service.process.pid
+            report = _run(Bench(service.url, pid=pid, seconds=seconds, accounts=accounts, entries=entries))
             whole = bool(report["accepted_all"])
         finally:
             # Before the service's folder goes, and the reason with it.
