@@ -396,6 +396,13 @@ def holds() -> Community:
     town.say("only the ledger lets a hold lapse", "lapse", "anna", of=fifth, fails="not-authorised")
     town.say("the ledger lets it lapse", "lapse", "ledger", of=fifth)
     town.say("which ended it", "void", "carla", hold=fifth, fails="wrong-state")
+    then = peer("the next ledger")
+    town.say("the ledger's next key has not signed", "rekey", "ledger", ledger=then, fails="not-authorised")
+    both = ("ledger", "the next ledger")
+    town.say("the ledger goes over to it", "rekey", "ledger", signers=both, ledger=then)
+    ben = {"accounts": [peer("ben")]}
+    town.say("and speaks no more with the old one", "sweep", "ledger", **ben, fails="not-authorised")
+    town.say("but with the new", "sweep", "the next ledger", **ben)
     return town
 
 

@@ -150,6 +150,12 @@ def _holding() -> Iterator[Example]:
     yield "capture of nothing", _capture(amount=0), ("ben",), None
     yield "void", _spoken("void", "ben", hold=id_at(TIME_MS, "hold")), ("ben",), None
     yield "lapse, by the ledger", _spoken("lapse", "ledger", of=id_at(TIME_MS, "hold")), ("ledger",), None
+    yield (
+        "rekey, by the ledger's key and the one that comes",
+        _spoken("rekey", "ledger", ledger=peer("the next ledger")),
+        ("ledger", "the next ledger"),
+        None,
+    )
 
 
 def _giving() -> Iterator[Example]:
@@ -349,6 +355,7 @@ def _wrong_holding() -> Wrong:
     yield "capture without amount", _without(_capture(), "amount"), "a field is missing"
     yield "void with an amount", _spoken("void", "ben", hold=id_at(TIME_MS, "hold"), amount=1), "an unknown field"
     yield "lapse that names a hold", _spoken("lapse", "ledger", hold=id_at(TIME_MS, "hold")), "its field is of"
+    yield "rekey to the same key", _spoken("rekey", "ledger", ledger=peer("ledger")), "the new key is another one"
 
 
 def _wrong_founding() -> Wrong:

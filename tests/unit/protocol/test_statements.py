@@ -86,6 +86,7 @@ OWN: dict[str, dict[str, Any]] = {
     "lapse": {"of": NAME16},
     "sweep": {"accounts": [ANNA, BEN]},
     "payout": {"share": NAME16, "members": [ANNA, BEN]},
+    "rekey": {"ledger": BEN},
 }
 #: Fields that may be absent.
 OPTIONAL = {
@@ -132,7 +133,7 @@ each_type = pytest.mark.parametrize("kind", TYPES)
 
 def test_table_speaks_of_every_type_there_is() -> None:
     assert set(OWN) == set(TYPES)
-    assert {"sweep", "payout", "lapse"} == LEDGER_TYPES
+    assert {"sweep", "payout", "lapse", "rekey"} == LEDGER_TYPES
 
 
 # ── What is right ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -500,3 +501,8 @@ def test_mangled_body_is_refused_with_one_of_three_codes_or_reads_as_other_canon
     assert code in ("", "not-canonical", "malformed")
     if not code:
         assert encoded(msgpack.unpackb(mangled)) == mangled
+
+
+@pytest.mark.parametrize("key", [ANNA, *ODD_KEYS])
+def test_a_ledger_goes_over_to_a_key_of_its_own_that_may_be_taken_into_use(key: bytes) -> None:
+    assert refusal(right("rekey", ledger=key)) == "malformed"
