@@ -20,6 +20,7 @@ from gesell_ledger import main as service
 from gesell_ledger.audit_commands import app as auditing
 from gesell_ledger.configuration import PASSPHRASE, SERVE, Options
 from gesell_ledger.ground import connect
+from gesell_ledger.import_commands import app as importing
 from gesell_ledger.keyfile import LedgerKey, load_or_make_key, read_passphrase
 from gesell_ledger.logs import configure_logs
 from gesell_ledger.readings.folder import rebuild
@@ -45,6 +46,7 @@ app.command(db)
 app.command(serving)
 app.command(witnessing)
 app.command(auditing)
+app.command(importing)
 
 
 @serving.default

@@ -20,6 +20,7 @@ from gesell_ledger.keyfile import LedgerKey, load_or_make_key
 from gesell_ledger.settings import Settings
 from gesell_ledger.storage.embedded import PrivatePostgres
 from gesell_ledger.storage.faults import DatabaseUnfit, fault_of, is_transient, not_an_address
+from gesell_ledger.storage.imports import UNFINISHED
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
 from gesell_ledger.storage.postgres import check_fit, claim_ledger, open_pool, store_heartbeat
 from gesell_ledger.storage.trees import Trees
@@ -140,6 +141,10 @@ async def _start_clock(pool: Pool, settings: Settings, key: LedgerKey) -> Ledger
 async def _check_handed_over(pool: Pool, key: LedgerKey) -> None:
     """Refuse to serve logs that another key speaks for: nothing could be signed in them."""
     foreign = await Trees(pool).find_foreign(key.public_key)
+    if foreign is not None and foreign[1] == UNFINISHED:
+        raise DatabaseUnfit(
+            f"the log of the commons {foreign[0].hex()} is imported by half. Run `gesell import` again, to its end."
+        )
     if foreign is not None:
         raise DatabaseUnfit(
             f"the log of the commons {foreign[0].hex()} is {did_of(foreign[1])}'s by now, not"

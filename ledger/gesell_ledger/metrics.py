@@ -79,6 +79,15 @@ class Metrics:
         self.webhooks_disabled = Counter(
             "gesell_webhooks_disabled", "Webhooks that were disabled, by reason.", ["reason"], registry=self.registry
         )
+        self.cosignatures = Counter(
+            "gesell_cosignatures", "Cosignatures collected, by witness.", ["witness"], registry=self.registry
+        )
+        self.witness_failures = Counter(
+            "gesell_witness_failures",
+            "Checkpoints that a witness did not cosign, by witness and reason.",
+            ["witness", "reason"],
+            registry=self.registry,
+        )
         self.workers = Gauge(
             "gesell_workers", "Workers that serve.", multiprocess_mode="livesum", registry=self.registry
         )

@@ -72,7 +72,7 @@ class Sources:
             return
         path = Path(said[0].value)
         _check_file(path)
-        file = Toml(path, must_exist=True, root_keys=(table,), use_commands_as_keys=False)
+        file = Toml(path, must_exist=True)
         try:
             tables: dict[str, Any] = file.config
         except OSError as error:
@@ -84,7 +84,9 @@ class Sources:
             raise CycloptsError(msg=f"{path} says {strange[0]!r} outside of its only table, [{table}]")
         if isinstance(tables.get(table), dict) and "config" in tables[table]:
             raise CycloptsError(msg=f"{path} names another file of settings; there is only one")
-        file(app, commands, arguments)
+        # By the command's own name, not by root_keys: then the library would pass over every setting that is called
+        # like a command, as `demo` and `witness` are.
+        file(app, (table,), arguments)
 
 
 def _check_file(path: Path) -> None:

@@ -44,6 +44,7 @@ from gesell_ledger.readings.folder import Folder
 from gesell_ledger.sequencer import Sequencer
 from gesell_ledger.settings import Settings
 from gesell_ledger.sockets import BACKLOG, Sockets
+from gesell_ledger.storage.cosigned import Cosigned
 from gesell_ledger.storage.embedded import PostgresFault
 from gesell_ledger.storage.faults import Fault
 from gesell_ledger.storage.folds import Folds
@@ -52,6 +53,7 @@ from gesell_ledger.storage.readings import Readings
 from gesell_ledger.storage.trees import Trees
 from gesell_ledger.storage.trust import VouchReader
 from gesell_ledger.storage.webhooks import Webhooks
+from gesell_ledger.witnessing import Witnessing
 
 SWITCH_SECONDS: Final = 0.0005
 GC_OBJECTS: Final = 100_000
@@ -62,6 +64,8 @@ CONNECTIONS: Final = 6
 DELIVERY_CONNECTIONS: Final = 2
 #: So has the folder, whose run may first have to clear away all readings of a commons.
 FOLDING_CONNECTIONS: Final = 1
+#: And so have proofs for witnesses.
+WITNESSING_CONNECTIONS: Final = 2
 WRITE_SECONDS: Final = 60
 READ_SECONDS: Final = 10
 FOLD_SECONDS: Final = 600
@@ -177,6 +181,7 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
         webhooks_to_private=settings.webhooks_to_private,
         cursors=Cursors(orders.key.seed),
         trees=Trees(reading),
+        cosigned=Cosigned(reading),
         signer=orders.key.signer(),
     )
     sequencer.after_commit.append(app[LIVE].feeds.wake)
@@ -202,7 +207,15 @@ async def _housekeeping(
     )
     folder = Folder(Folds(folding), metrics, half_life_ms=settings.half_life_ms)
     parts.sequencer.after_commit.append(folder.wake)
-    return [keeper.run(), deliverer.run(), folder.run()]
+    chores = [keeper.run(), deliverer.run(), folder.run()]
+    if settings.witnesses:
+        proving = await stack.enter_async_context(
+            connect(orders.dsn, connections=WITNESSING_CONNECTIONS, seconds=READ_SECONDS)
+        )
+        witnessing = Witnessing(Trees(proving), Cosigned(proving), orders.key.signer(), metrics, settings.witnesses)
+        parts.sequencer.after_commit.append(witnessing.wake)
+        chores.append(witnessing.run())
+    return chores
 
 
 async def _watch_clock(clock: LedgerClock, metrics: Metrics) -> None:

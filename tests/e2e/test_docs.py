@@ -25,7 +25,7 @@ from standardwebhooks import Webhook
 from gesell import Client, Peer, default_policy
 from gesell_ledger import commands as ledger_commands
 from gesell_ledger.api.routes import ROUTES
-from gesell_ledger.configuration import Options, variable_of
+from gesell_ledger.configuration import SERVE, Options
 from gesell_protocol.refusals import CODES
 from gesell_protocol.statements import TYPES
 from tests.running import Service
@@ -176,13 +176,24 @@ def test_gifts_of_the_members_page_run_as_they_are_written(service: Service, com
         assert said in done.stdout, done.stdout
 
 
+def test_log_is_exported_and_audited_as_the_page_says(service: Service, commons: str, folder: Path) -> None:
+    (text,) = blocks(ROOT / "docs" / "audit.md", "sh")
+    done = _shell(text, {**_environment(folder, service.url), "GESELL_COMMONS": commons}, folder)
+    assert done.returncode == 0, done.stderr
+    assert "Docs (" in done.stdout
+    assert "the log holds." in done.stdout
+
+
 #: Of each page its shell blocks, by what they hold and which test runs them.
 SHELL = {
     "README.md": ("make demo", "gesell key new ada.key", "/v1/prepare"),  # CI itself, and the tests here
     "app-developer.md": ("/balances",),  # here
-    "member.md": ("gesell request", "gesell give"),  # test_requests.py, here
-    "shell.md": ("unbase64url()", "say ada.pem", "make_token"),  # test_prepare.py
+    "audit.md": ("gesell audit",),  # here
+    # test_client_checks.py, test_requests.py, here
+    "member.md": ("gesell receipt get", "gesell checkpoint", "gesell request", "gesell give"),
+    "shell.md": ("unbase64url()", "say ada.pem", "make_token", "/proof"),  # test_prepare.py
     "webhooks.md": ("gesell webhook add",),  # test_webhooks.py
+    "witness.md": ('"$WITNESS/"', "?witnesses=2"),  # test_witnessing.py
 }
 
 
@@ -263,14 +274,14 @@ def test_table_of_settings_is_that_of_the_command() -> None:
     defaults = {field.name.replace("_", "-"): field.default for field in dataclasses.fields(Options)}
     flags = [argument.name for argument in ledger_commands.serving.assemble_argument_collection()]
     assert rows == [
-        (flag, variable_of(flag), flag.removeprefix("--"), _shown(defaults[flag.removeprefix("--")]))
+        (flag, SERVE.variable_of(flag), flag.removeprefix("--"), _shown(defaults[flag.removeprefix("--")]))
         for flag in flags
         if flag.startswith("--") and flag != "--config"
     ]
 
 
 def _shown(default: object) -> str:
-    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+    return "" if default in (None, ()) else str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def test_docs_name_only_commands_that_exist() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ from typing import Any
 import pytest
 
 from gesell_ledger import commands
-from gesell_ledger.configuration import Options, variable_of
+from gesell_ledger.configuration import SERVE, Options
 from gesell_ledger.keyfile import KeyFault, read_passphrase
-from gesell_ledger.settings import Settings, SettingsFault, default_data, parse_moment
+from gesell_ledger.settings import Settings, SettingsFault, WitnessPlace, default_data, parse_moment, read_witnesses
 from gesell_ledger.storage.faults import Fault
+from gesell_protocol.notes import WITNESS_KEY, NoteKey
 
 PLACE = Path("data")
+KEYS = tuple(NoteKey(f"witness.example/w{number}", bytes([number]) * 32, WITNESS_KEY) for number in range(1, 18))
+WITNESSES = tuple(f"{key} https://w{number}.example/log" for number, key in enumerate(KEYS))
 
 
 def settings(**said: Any) -> Settings:
@@ -113,6 +118,41 @@ def test_data_lies_in_a_system_folder_for_root_and_in_the_users_own_otherwise(
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_data() == tmp_path / ".local" / "share" / "gesell"
+
+
+# ── Witnesses ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_witnesses_are_said_one_by_one_or_all_in_one_text() -> None:
+    made = (WitnessPlace(KEYS[0], "https://w0.example/log"), WitnessPlace(KEYS[1], "https://w1.example/log"))
+    assert read_witnesses(WITNESSES[:2]) == read_witnesses([" ".join(WITNESSES[:2])]) == made
+    assert read_witnesses([f"{KEYS[0]} http://127.0.0.1:8421/"])[0].url == "http://127.0.0.1:8421"
+    assert len(settings(witnesses=read_witnesses(WITNESSES[:16])).witnesses) == 16
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ([str(KEYS[0])], "VKEY URL"),
+        (["w1 https://w1.example"], "a verifier key looks like"),
+        ([f"{NoteKey('w1', bytes(32))} https://w1.example"], "this one is a log's"),
+        ([f"{KEYS[0]} ftp://w1.example"], "a URL"),
+        ([f"{KEYS[0]} https://me:s3cret@w1.example"], "no user and no password"),
+        ([f"{KEYS[0]} https://w1.example/?to=me"], "after \\?"),
+        ([f"{KEYS[0]} https://a.example", f"{KEYS[0]} https://b.example"], "once"),
+        ([WITNESSES[0], f"{NoteKey(KEYS[0].name, bytes(32), WITNESS_KEY)} https://b.example"], "once"),
+        ([WITNESSES[0], f"{NoteKey('other', KEYS[0].key, WITNESS_KEY)} https://b.example"], "once"),
+    ],
+)
+def test_witnesses_that_can_not_be_are_refused(said: list[str], why: str) -> None:
+    with pytest.raises(SettingsFault, match=why) as refused:
+        read_witnesses(said)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_more_witnesses_than_a_reader_can_ask_for_are_refused() -> None:
+    with pytest.raises(SettingsFault, match="--witness"):
+        settings(witnesses=read_witnesses(WITNESSES))
 
 
 # ── The passphrase ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -219,7 +259,7 @@ def test_every_setting_is_reached_from_the_command_line(serve: Serve, tmp_path: 
         *("--key", str(tmp_path / "key"), "--key-passphrase-file", str(tmp_path / "pass"), "--min-tick-seconds", "2"),
         *("--sweep-ticks", "3", "--demo", "--clock-start", "1970-01-01T00:00:01Z", "--clock-speed", "4"),
         *("--accept-clock", "--unsafe-durability", "--webhooks-to-private", "--workers", "2", "--log-format", "json"),
-        *("--half-life-days", "5"),
+        *("--half-life-days", "5", "--witness", WITNESSES[0], "--witness", WITNESSES[1]),
     )
     plain = settings()
     same = [name for name in Settings.__dataclass_fields__ if getattr(made, name) == getattr(plain, name)]
@@ -278,6 +318,7 @@ def test_every_setting_is_reached_from_the_environment_and_from_the_file(
         "min-tick-seconds": 2,
         "sweep-ticks": 3,
         "half-life-days": 5,
+        "witness": list(WITNESSES[:2]),
         "accept-clock": True,
         "demo": True,
         "clock-start": "1970-01-01T00:00:01Z",
@@ -287,12 +328,22 @@ def test_every_setting_is_reached_from_the_environment_and_from_the_file(
     lines = [f"{name} = {json.dumps(value)}" for name, value in said.items()]
     from_file = serve("--config", write("\n".join(["[serve]", *lines])))
     for name, value in said.items():
-        monkeypatch.setenv(variable_of(f"--{name}"), str(value).lower() if isinstance(value, bool) else str(value))
+        text = " ".join(value) if isinstance(value, list) else str(value)
+        monkeypatch.setenv(SERVE.variable_of(f"--{name}"), text.lower() if isinstance(value, bool) else text)
     from_environment = serve()
     assert from_environment == from_file
     plain = settings()
     same = [name for name in Settings.__dataclass_fields__ if getattr(from_file, name) == getattr(plain, name)]
     assert same == []
+
+
+def test_a_setting_of_the_file_that_is_called_like_a_command_is_not_passed_over(write: Callable[[str], str]) -> None:
+    # As `demo` and `witness` are, which only the whole command line knows.
+    file = write('[serve]\nwitness = ["nobody"]\n')
+    call = [sys.executable, "-m", "gesell", "serve", "--port", "0", "--data", "unused", "--config", file]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("gesell: --witness: a witness is said as")
 
 
 def test_a_flag_in_the_environment_can_say_no(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,11 +410,11 @@ def test_a_dsn_in_a_place_of_another_kind_is_not_shown(
 ) -> None:
     dsn = "postgresql://u:s3cret@h/x"
     if not by_flag:
-        monkeypatch.setenv(variable_of(f"--{name}"), dsn)
+        monkeypatch.setenv(SERVE.variable_of(f"--{name}"), dsn)
     with pytest.raises(SystemExit):
         serve(*([f"--{name}={dsn}"] if by_flag else []))
     said = "".join(capsys.readouterr())
-    assert f"--{name}" in said or variable_of(f"--{name}") in said
+    assert f"--{name}" in said or SERVE.variable_of(f"--{name}") in said
     assert "s3cret" not in said
 
 

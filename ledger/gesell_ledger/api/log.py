@@ -8,7 +8,7 @@ are read without a look at who asks. Which hashes make a proof is `gesell_protoc
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 from aiohttp import web
 from msgspec import Meta
@@ -21,6 +21,7 @@ from gesell_ledger.api.reads import sees, visit_whole
 from gesell_ledger.api.rights import READER, nowhere, visit
 from gesell_ledger.api.shapes import Base64url, Did, Seq
 from gesell_ledger.core.books import Entry
+from gesell_ledger.storage.cosigned import Cosigned
 from gesell_ledger.storage.trees import Handover, Tree, Trees
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.log import write_bundle
@@ -29,11 +30,8 @@ from gesell_protocol.notes import Note, read_checkpoint, read_note, sign_checkpo
 from gesell_protocol.proofs import write_receipt
 from gesell_protocol.tree import TILE_WIDTH, Tile, inclusion_spans, tile_width
 
-if TYPE_CHECKING:
-    from gesell_ledger.storage.cosigned import Cosigned
-
 TREES: Final = web.AppKey("trees", Trees)
-COSIGNED: Final = web.AppKey["Cosigned"]("cosigned")
+COSIGNED: Final = web.AppKey("cosigned", Cosigned)
 #: The ledger's key, ready to sign checkpoints.
 SIGNER: Final = web.AppKey("signer", Signer)
 
@@ -159,13 +157,13 @@ async def _load_tree(request: web.Request) -> Tree:
 
 async def _checkpoint(request: web.Request, tree: Tree, *, witnesses: int | None) -> Note:
     """The newest checkpoint that enough witnesses have cosigned; without a number the tree's, signed now."""
-    cosigned, size = request.app.get(COSIGNED), tree.frontier.size
+    cosigned, size = request.app[COSIGNED], tree.frontier.size
     if witnesses is not None:
-        found = await cosigned.load(tree.commons, at_least=witnesses) if cosigned is not None else None
+        found = await cosigned.load(tree.commons, at_least=witnesses)
         if found is None:
             raise Refused("not-found", f"no checkpoint of this log has been cosigned by {witnesses} witnesses yet")
         return read_note(found)
-    found = await cosigned.load_for(tree.commons, size) if cosigned is not None else None
+    found = await cosigned.load_for(tree.commons, size)
     if found is not None:
         return read_note(found)
     signer = request.app[SIGNER]

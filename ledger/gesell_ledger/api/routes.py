@@ -48,6 +48,7 @@ from gesell_ledger.intake import Intake
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.readings.circulation import Circulation
 from gesell_ledger.readings.trust import Trust
+from gesell_ledger.storage.cosigned import Cosigned
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.readings import Readings
 from gesell_ledger.storage.trees import Trees
@@ -190,6 +191,7 @@ def make_app(
     webhooks_to_private: bool,
     cursors: Cursors,
     trees: Trees,
+    cosigned: Cosigned,
     signer: Signer,
 ) -> web.Application:
     """The HTTP application over one intake and one reader."""
@@ -210,6 +212,7 @@ def make_app(
     app[reads.CURSORS] = cursors
     app[reads.MIN_TICK_SECONDS] = min_tick_seconds
     app[log.TREES] = trees
+    app[log.COSIGNED] = cosigned
     app[log.SIGNER] = signer
     app[webhooks.WEBHOOKS] = hooks
     app[webhooks.RESOLVER] = Resolver()

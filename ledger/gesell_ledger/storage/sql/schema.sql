@@ -62,6 +62,16 @@ CREATE TABLE gesell.handover (
     PRIMARY KEY (commons_id, seq)
 );
 
+-- Checkpoints that witnesses cosigned, as they are given out, with how many did. One that is older than another stays
+-- only if more did; so there are few of a commons.
+CREATE TABLE gesell.cosigned (
+    commons_id bigint   NOT NULL,
+    size       bigint   NOT NULL CHECK (size >= 1),
+    witnesses  smallint NOT NULL CHECK (witnesses BETWEEN 1 AND 16),
+    note       text     NOT NULL,
+    PRIMARY KEY (commons_id, size)
+) WITH (fillfactor = 50);
+
 -- What entries move. account: account.number; n: the place in the entry; balance: the account's after this posting.
 CREATE TABLE gesell.posting (
     commons_id bigint   NOT NULL,
@@ -419,3 +429,4 @@ GRANT INSERT, UPDATE ON gesell.gift, gesell.hold TO gesell_service;
 GRANT INSERT, UPDATE, DELETE ON gesell.vouch TO gesell_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON gesell.reading, gesell.relation, gesell.relation_sum, gesell.standing,
     gesell.membership, gesell.flow_tick, gesell.flow_sum, gesell.flow_pairs TO gesell_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON gesell.cosigned TO gesell_service;

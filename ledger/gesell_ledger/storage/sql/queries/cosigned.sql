@@ -1,0 +1,40 @@
+-- Queries of the cosigned checkpoints: what witnesses answered, and of which commons they were not asked yet.
+
+-- name: load_cosigned
+-- The newest checkpoint that at least so many witnesses cosigned.
+SELECT note FROM gesell.cosigned WHERE commons_id = $1 AND witnesses >= $2 ORDER BY size DESC LIMIT 1;
+
+-- name: load_cosigned_for
+-- The checkpoint of one size, if any witness cosigned it.
+SELECT note FROM gesell.cosigned WHERE commons_id = $1 AND size = $2;
+
+-- name: store_cosigned
+-- A checkpoint with one more cosignature; no row if it is not as it was read, $5 (empty: it was not there).
+INSERT INTO gesell.cosigned (commons_id, size, witnesses, note)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (commons_id, size) DO UPDATE
+SET witnesses = excluded.witnesses, note = excluded.note
+WHERE cosigned.note = $5
+RETURNING true;
+
+-- name: prune_cosigned
+-- Forget the checkpoints that are older than another with as many cosignatures.
+DELETE FROM gesell.cosigned k
+WHERE k.commons_id = $1 AND EXISTS (
+    SELECT 1 FROM gesell.cosigned better
+    WHERE better.commons_id = k.commons_id AND better.size > k.size AND better.witnesses >= k.witnesses
+);
+
+-- name: list_uncosigned
+-- Some commons whose logs a key speaks for and whose last entry no cosigned checkpoint covers.
+SELECT c.commons_id, c.hash
+FROM gesell.commons c
+WHERE c.ledger = $1 AND c.commons_id > $2 AND NOT EXISTS (
+    SELECT 1 FROM gesell.cosigned k WHERE k.commons_id = c.commons_id AND k.size = c.seq
+)
+ORDER BY c.commons_id
+LIMIT $3;
+
+-- name: list_heads
+-- Some commons whose logs a key speaks for, with their sizes.
+SELECT commons_id, hash, seq FROM gesell.commons WHERE ledger = $1 AND commons_id > $2 ORDER BY commons_id LIMIT $3;
