@@ -41,6 +41,11 @@ def key(name: str) -> bytes:
     return signer.public_key
 
 
+def signer_of(public_key: bytes) -> Signer:
+    """The pair of a test peer's key."""
+    return _SIGNERS[public_key]
+
+
 def keys_of(*names: str) -> list[bytes]:
     """The keys of several test peers, ascending, as lists in statements want them."""
     return sorted(key(name) for name in names)

@@ -16,10 +16,10 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gesell_ledger.auditor.auditing import Question, Stopped, Tell, audit_file, audit_url
+from gesell_ledger.auditor.auditing import Question, Tell, audit_file, audit_url
 from gesell_ledger.auditor.findings import Verdict
 from gesell_ledger.auditor.memory import StateFault
-from gesell_ledger.auditor.walk import Held, read_held
+from gesell_ledger.auditor.walk import Held, Stopped, read_held
 from gesell_ledger.auditor.web import FetchFault
 from gesell_protocol.names import peer_of
 from gesell_protocol.notes import BadNote, NoteKey

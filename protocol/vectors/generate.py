@@ -19,7 +19,9 @@ from vectors import ed25519_edges
 from vectors.demurrage_cases import demurrage_json
 from vectors.giving_cases import giving_json
 from vectors.history_cases import histories_json
+from vectors.proof_cases import logfile_json, notes_json, proofs_json
 from vectors.statement_cases import statements_json
+from vectors.tree_cases import tree_json
 from vectors.value_cases import amounts_json, canonical_json, names_json
 
 HERE: Final = Path(__file__).parent
@@ -39,8 +41,12 @@ FILES: Final[Mapping[str, Callable[[], str]]] = {
     "ed25519.json": ed25519_json,
     "giving.json": giving_json,
     "histories.json": histories_json,
+    "logfile.json": logfile_json,
     "names.json": names_json,
+    "notes.json": notes_json,
+    "proofs.json": proofs_json,
     "statements.json": statements_json,
+    "tree.json": tree_json,
 }
 
 

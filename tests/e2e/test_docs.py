@@ -247,9 +247,9 @@ def test_spec_names_every_statement_type_that_is_taken() -> None:
 
 def test_spec_names_every_path_that_is_served() -> None:
     spec = (ROOT / "protocol" / "SPEC.md").read_text()
-    names = {"{member}": "{m}"}
+    names = {"{member}": "{m}", "{level}": "<L>", "{place}": "<N>[.p/<W>]"}
     for route in ROUTES:
-        path = route.path.removeprefix("/v1").replace("/commons/{commons}/", "…/") or "/"
+        path = route.template.removeprefix("/v1").replace("/commons/{commons}/", "…/") or "/"
         for ours, theirs in names.items():
             path = path.replace(ours, theirs)
         if path.endswith("/{m}"):
@@ -262,7 +262,7 @@ def test_operator_page_names_only_options_that_exist() -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
     known = {"--pace", "--url"}  # of `gesell replay`
     known |= {argument.name for argument in ledger_commands.serving.assemble_argument_collection()}
-    for command in (ledger_commands.db_migrate, ledger_commands.db_check):
+    for command in (ledger_commands.db_migrate, ledger_commands.db_check, ledger_commands.rekey):
         known |= {"--" + name.strip("_").replace("_", "-") for name in inspect.signature(command).parameters}
     assert named <= known, named - known
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -484,7 +485,7 @@ def test_wallet_of_the_shell_page_works_as_it_is_written(service: Service, folde
     done = subprocess.run(
         ["bash", "-euc", walk + more],
         cwd=folder,
-        env={**os.environ, "GESELL_URL": service.url},
+        env={**os.environ, "GESELL_URL": service.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -493,4 +494,5 @@ def test_wallet_of_the_shell_page_works_as_it_is_written(service: Service, folde
     assert done.returncode == 0, done.stderr + done.stdout
     lines = done.stdout.splitlines()
     assert lines[lines.index("250") + 1] == "9750"
+    assert any("It holds: this is entry" in line for line in lines)
     assert lines[-1] == "unknown-commons"

@@ -33,7 +33,19 @@ from tests import plain_model
 from vectors import generate, value_cases
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
-FILES = ("amounts", "canonical", "demurrage", "giving", "histories", "names", "statements")
+FILES = (
+    "amounts",
+    "canonical",
+    "demurrage",
+    "giving",
+    "histories",
+    "logfile",
+    "names",
+    "notes",
+    "proofs",
+    "statements",
+    "tree",
+)
 Case = dict[str, Any]
 
 

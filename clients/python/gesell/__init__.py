@@ -10,6 +10,8 @@ Owns what an application needs to pay, to be paid and to look after an account. 
 from gesell.amount import Amount, AmountLike
 from gesell.answers import Balance, Commons, Entry, GiftCount, HistoryLine, Kind, Member, Service
 from gesell.bodies import default_policy
+from gesell.check_errors import CheckFailed, Equivocation, MemoryFileError, NotInLog, Unchecked, Unwitnessed, WrongKey
+from gesell.checking import Checked
 from gesell.client import Client
 from gesell.custodian import Custodian
 from gesell.errors import (
@@ -55,6 +57,7 @@ from gesell.errors import (
 )
 from gesell.gifts import Gift, Moved
 from gesell.joint import load_statement, save_statement
+from gesell.memory import FolderMemory, Memory
 from gesell.payto import BadLink, PaymentRequest
 from gesell.peer import Peer, PeerLike
 from gesell.readings import (
@@ -87,14 +90,18 @@ __all__ = [
     "BadWord",
     "Balance",
     "ChainLink",
+    "CheckFailed",
+    "Checked",
     "Client",
     "Commons",
     "Custodian",
     "Entry",
     "Envelope",
+    "Equivocation",
     "Expired",
     "Flow",
     "FlowStep",
+    "FolderMemory",
     "GesellError",
     "Gift",
     "GiftCount",
@@ -110,6 +117,8 @@ __all__ = [
     "LimitExceeded",
     "Malformed",
     "Member",
+    "Memory",
+    "MemoryFileError",
     "MethodNotAllowed",
     "Moved",
     "NoKeyFile",
@@ -117,6 +126,7 @@ __all__ = [
     "NotAuthorised",
     "NotCanonical",
     "NotFound",
+    "NotInLog",
     "OutcomeUnknown",
     "Part",
     "PassphraseNeeded",
@@ -142,13 +152,16 @@ __all__ = [
     "Trust",
     "Trusted",
     "Unavailable",
+    "Unchecked",
     "UnexpectedAnswer",
     "UnknownCommons",
     "UnknownMember",
     "Unreachable",
     "UnsupportedMediaType",
+    "Unwitnessed",
     "VouchInUse",
     "Webhook",
+    "WrongKey",
     "WrongLedger",
     "WrongPassphrase",
     "WrongState",

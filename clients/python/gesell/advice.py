@@ -11,9 +11,10 @@ from typing import Final
 
 from gesell import errors
 from gesell.amount import Amount
+from gesell.check_errors import CheckFailed, Equivocation, MemoryFileError, NotInLog, Unchecked, Unwitnessed, WrongKey
 from gesell.client import Client
 from gesell.joint import NOT_SENT
-from gesell.kept import keep
+from gesell.kept import keep, keep_evidence, logs_folder
 from gesell_protocol.names import did_of
 from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Statement, Vouch, others_in, read_statement
@@ -45,6 +46,13 @@ _STEPS: Final[dict[type[errors.GesellError], str]] = {
     errors.Unavailable: "Try again in a moment.",
     errors.VouchInUse: "Whom you vouch for has to come up first: see who that is with gesell relationships.",
 }
+_CHECK_STEPS: Final[dict[type[errors.GesellError], str]] = {
+    Equivocation: "The operator owes all of you an explanation; until then, trust nothing that this ledger says.",
+    NotInLog: "The operator owes you an explanation.",
+    WrongKey: "Somebody else answers here, or the ledger's key changed without a hand-over: ask the operator.",
+    Unwitnessed: "Try again in a moment; if it stays so, ask the operator who its witnesses are.",
+    Unchecked: "Try again in a moment: gesell checkpoint.",
+}
 _STEWARDS_SIGN: Final = "Stewards have to sign; add the others' key files with --cosign."
 #: What members say for themselves; all else takes stewards' signatures.
 _OWN_TYPES: Final = frozenset(
@@ -71,10 +79,21 @@ def next_step(error: errors.GesellError, *, reads: bool = False) -> str:
         return f"Don't repeat the command; send the same statement again: gesell resend {keep(error)}"
     if isinstance(error, errors.KeyFileError):
         return _KEY_STEPS.get(type(error), "")
+    if isinstance(error, CheckFailed):
+        return _of_a_check(error)
+    if isinstance(error, MemoryFileError):
+        return f"It is kept in {logs_folder()}. Without it, what was shown before is forgotten."
     if isinstance(error, errors.ReceiptMismatch):
         return "It was applied, but not as you signed it: the operator owes you an explanation."
     known = "" if reads else _known(error)
     return f"{known} {_step(error)}".strip()
+
+
+def _of_a_check(error: CheckFailed) -> str:
+    """What stays, where the evidence is, and what it is good for."""
+    known = "What was given stays given." if error.applied else ""
+    kept = f"Kept for you to show to others: {keep_evidence(error)}." if error.evidence else ""
+    return " ".join(part for part in (known, kept, _CHECK_STEPS.get(type(error), "")) if part)
 
 
 def _known(error: errors.GesellError) -> str:

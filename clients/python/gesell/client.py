@@ -18,21 +18,20 @@ from gesell import webhooks as hooks
 from gesell.amount import Amount, AmountLike
 from gesell.answers import HOUR, understood
 from gesell.bodies import Legs, founding_fields, wire_fields
-from gesell.community import Community
 from gesell.delivery import Parcel, deliver, parcel, requests_of
 from gesell.errors import BadToken, Expired, OutcomeUnknown, Refused, TooEarly
-from gesell.joint import cosign, not_sent
+from gesell.joint import cosign, not_sent, read_signed, signatures_of
 from gesell.payto import BadLink, PaymentRequest
 from gesell.peer import Peer, PeerLike
 from gesell.reads import Link, StatementLike
 from gesell.results import Result, judge
 from gesell.tokens import TOKEN_MAX_MS, write_token
 from gesell.transport import json_of
+from gesell.verifying import MemoryLike, Verifying, WitnessLike, checks_of
 from gesell.webhooks import Scope, Webhook
 from gesell.wording import describe, peers_in
 from gesell_protocol.amounts import AMOUNT_MAX
-from gesell_protocol.canonical import unpack
-from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope, read_envelope
+from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import POOL, id_of, id_text, is_handle, peer_of
 from gesell_protocol.policy import Policy
 from gesell_protocol.receipts import Receipt
@@ -40,7 +39,7 @@ from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Decline, Found, Gift, Statement, Thank, Withdraw, read_statement, write_body
 
 
-class Client(Community):
+class Client(Verifying):
     """A peer's connection to a ledger.
 
         async with Client("http://127.0.0.1:8420", commons="…hex…", peer=Peer.load("ada.key")) as gesell:
@@ -54,6 +53,14 @@ class Client(Community):
 
     Peers are named by a `Peer`, 32 bytes, a did or a handle; amounts are text like "0.05", `Decimal`, whole ints or
     `Amount`, never float. One client serves many tasks at once; it must be used within one event loop.
+
+    It checks the ledger: before its first statement to a commons it remembers a checkpoint of the log; then, whenever
+    ten seconds have passed since the last check and when the client is closed, if there are receipts unproven (or as
+    soon as 10,000 are), it demands that the log has only grown and holds them all. Else the call that was answered last
+    raises `CheckFailed`, with its receipts, which stay given. With `check=False` it checks only when told to. `ledger`
+    is the did to trust, or who it handed its key over to; if it is not said, the one that the commons' founding names.
+    Of `witnesses` (verifier keys) `quorum` must have cosigned, all unless said. `memory` is a folder in which what was
+    seen outlasts the client, or a `Memory`.
     """
 
     def __init__(
@@ -65,14 +72,21 @@ class Client(Community):
         by: PeerLike | None = None,
         timeout: float = 30.0,
         patience: float = 60.0,
+        check: bool = True,
+        ledger: str | None = None,
+        witnesses: Sequence[WitnessLike] = (),
+        quorum: int | None = None,
+        memory: MemoryLike | None = None,
         _link: Link | None = None,
     ) -> None:
         if peer is not None and not isinstance(peer, Peer):
             path = peer if isinstance(peer, (str, os.PathLike)) else "ada.key"
             raise TypeError(f'peer is a Peer: Peer.load("{path}")')
         speaker = by if by is not None else peer
-        link = _link or Link(url, timeout=timeout, patience=patience)
-        super().__init__(link, commons=commons, peer=peer, by=speaker)
+        if _link is None:
+            checks = checks_of(ledger=ledger, witnesses=witnesses, quorum=quorum, memory=memory, by_itself=check)
+            _link = Link(url, timeout=timeout, patience=patience, checks=checks)
+        super().__init__(_link, commons=commons, peer=peer, by=speaker)
         self._url = url
 
     async def __aenter__(self) -> Self:
@@ -82,7 +96,13 @@ class Client(Community):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._link.transport.__aexit__(kind, error, trace)
+        try:
+            await self._end_checks(error)
+        finally:
+            await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        await self._link.transport.__aexit__(None, None, None)
 
     def __repr__(self) -> str:
         whose = "nobody" if self._by is None else self._by.did if isinstance(self._by, Peer) else self._name(None)
@@ -468,7 +488,7 @@ class Client(Community):
             body_fields["commons"] = self._commons_bytes()
         try:
             body = write_body(body_fields)
-            envelope = Envelope(body, _signatures(body, (self._peer, *signers)), memo)
+            envelope = Envelope(body, signatures_of(body, (self._peer, *signers)), memo)
             read_statement(envelope, min_tick_seconds=1)
         except Rejected as error:
             raise not_sent(error) from None
@@ -494,7 +514,7 @@ class Client(Community):
         Amounts are read with the currency that the commons was founded with; where this client may not see that,
         they are told in grains. A handle is the ledger's word, the did beside it is what is signed.
         """
-        _, statement = _read(envelope)
+        _, statement = read_signed(envelope)
         view = self.as_commons(statement.commons)
         founding = statement if isinstance(statement, Found) else await view._founded_if_shown()
         gift = None
@@ -527,15 +547,20 @@ class Client(Community):
         """
         if isinstance(envelopes, (Envelope, bytes)):
             raise TypeError("submit takes a list of envelopes: submit([envelope])")
-        read = [_read(envelope) for envelope in envelopes]
-        for statement in {statement.commons: statement for _, statement in read}.values():
-            if not isinstance(statement, Found):
-                await self._founded_if_shown(statement.commons)
+        read = [read_signed(envelope) for envelope in envelopes]
+        known = {statement.commons for _, statement in read if not isinstance(statement, Found)}
+        for commons in known:
+            await self._founded_if_shown(commons)
+        await self._begin_checks(known)
         parcels = [parcel(envelope, statement.id) for envelope, statement in read]
         with self._link.unsettled.sending(parcels):
             for request in requests_of(parcels):
                 await deliver(self._link.transport, request, patience=self._link.patience)
-            return [self._result(item, statement) for item, (_, statement) in zip(parcels, read, strict=True)]
+            results = [self._result(item, statement) for item, (_, statement) in zip(parcels, read, strict=True)]
+            failure = await self._check_given(results)
+        if failure is not None:
+            raise failure
+        return results
 
     # ── Within ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -572,19 +597,3 @@ class Client(Community):
         if self._by is None:
             raise ValueError("this client has no peer to speak for: Client(url, peer=…)")
         return self._by
-
-
-def _signatures(body: bytes, signers: Sequence[Peer]) -> tuple[tuple[bytes, bytes], ...]:
-    message = STATEMENT_PREFIX + body
-    if len(signers) == 1:
-        return ((signers[0].key, signers[0].sign(message)),)
-    return tuple(sorted((peer.key, peer.sign(message)) for peer in set(signers)))
-
-
-def _read(envelope: Envelope | bytes) -> tuple[Envelope, Statement]:
-    try:
-        if isinstance(envelope, bytes):
-            envelope = read_envelope(unpack(envelope))
-        return envelope, read_statement(envelope, min_tick_seconds=1)
-    except Rejected as error:
-        raise not_sent(error) from None

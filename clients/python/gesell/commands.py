@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 #: Entry point (and extra) → the commands that it would bring, so that they can say what is missing.
-EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {"ledger": ("serve", "demo", "db", "witness", "audit", "import", "rekey")}
+EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ledger": ("serve", "demo", "db", "witness", "audit", "import", "rekey")
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,7 +19,18 @@ from gesell.bodies import default_policy
 from gesell.client import Client
 from gesell.errors import GesellError
 from gesell.joint_commands import ALONE, Together, speak
-from gesell.options import DEFAULTS, MemoOption, Mistake, Options, fail, load_key, load_keys, run, waiting_told
+from gesell.options import (
+    DEFAULTS,
+    MemoOption,
+    Mistake,
+    Options,
+    check_log,
+    fail,
+    load_key,
+    load_keys,
+    run,
+    waiting_told,
+)
 from gesell.policy_file import policy_of
 from gesell.showing import say, show_json
 from gesell.wording import melt_rate
@@ -65,12 +76,14 @@ def found(
 async def _found(fields: dict[str, Any], policy: Path | None, together: Together, options: Options) -> None:
     rules = policy_of(policy, default=default_policy(scale=fields["currency"]["scale"]))
     fields = {**fields, "policy": rules}
-    async with Client(options.url, peer=load_key(options.key_path)) as client:
+    async with options.client(peer=load_key(options.key_path)) as client:
         if together.draft is not None:
             await speak(client, fields, together=together, sentence="", options=options)
             return
         [result] = await client.submit([await client.sign(fields, signers=load_keys(together.cosign or []))])
-    commons, name, currency = result.receipt_or_raise().commons.hex(), fields["name"], fields["currency"]["code"]
+        commons = result.receipt_or_raise().commons.hex()
+        await check_log(client.as_commons(commons))
+    name, currency = fields["name"], fields["currency"]["code"]
     if options.json:
         show_json({"commons": commons, "name": name, "currency": currency})
         return

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -21,6 +21,7 @@ from gesell.answers import read_json_envelope
 from gesell.errors import Refused, StatementFileError, refused
 from gesell.peer import Peer
 from gesell.wording import moment_text
+from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope, read_envelope, verify_envelope
 from gesell_protocol.names import base64url, did_of
 from gesell_protocol.refusals import Rejected
@@ -55,6 +56,24 @@ def check(envelope: Envelope) -> Statement:
     except Rejected as error:
         raise not_sent(error) from None
     return statement
+
+
+def signatures_of(body: bytes, signers: Sequence[Peer]) -> tuple[tuple[bytes, bytes], ...]:
+    """The signatures of a new body, as an envelope has them: each signer once, in the order of their keys."""
+    message = STATEMENT_PREFIX + body
+    if len(signers) == 1:
+        return ((signers[0].key, signers[0].sign(message)),)
+    return tuple(sorted((peer.key, peer.sign(message)) for peer in set(signers)))
+
+
+def read_signed(envelope: Envelope | bytes) -> tuple[Envelope, Statement]:
+    """An envelope, given as it is or as its bytes, and what it says, signatures unverified; raises a refusal."""
+    try:
+        if isinstance(envelope, bytes):
+            envelope = read_envelope(unpack(envelope))
+        return envelope, read_statement(envelope, min_tick_seconds=1)
+    except Rejected as error:
+        raise not_sent(error) from None
 
 
 def not_sent(error: Rejected) -> Refused:

@@ -198,7 +198,7 @@ async def _about(statement: Statement, options: Options) -> AsyncIterator[Client
     """A client of the commons that a statement is for; one that can't be read (yet) is spoken to all the same."""
     commons = statement.commons.hex()
     if isinstance(statement, Found):
-        async with Client(options.url) as client:
+        async with options.client() as client:
             yield client.as_commons(commons)
         return
     async with replace(options, commons=commons).reader() as client:

@@ -1,4 +1,5 @@
-"""The statements whose outcome stayed unknown, kept as files until `gesell resend` settles them.
+"""What the wallet keeps beside keys: statements whose outcome stayed unknown, until `gesell resend` settles them; what
+it has seen of logs; and what it found that others should see.
 
 Owns the folder and the names in it. Knows nothing of what the statements say, nor how they are sent.
 """
@@ -6,25 +7,42 @@ Owns the folder and the names in it. Knows nothing of what the statements say, n
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
+from gesell.check_errors import CheckFailed
 from gesell.errors import OutcomeUnknown
 
 
 def keep(error: OutcomeUnknown) -> Path:
     """Keep the envelope of an unknown outcome, so that `gesell resend` can settle it; returns the file."""
-    folder = _folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{error.id}.envelope"
+    path = _made(state_folder()) / f"{error.id}.envelope"
     path.write_bytes(error.envelope_bytes)
     return path
 
 
 def kept() -> list[Path]:
     """The files that wait to be settled, oldest first: their names begin with the time."""
-    return sorted(_folder().glob("*.envelope"))
+    return sorted(state_folder().glob("*.envelope"))
 
 
-def _folder() -> Path:
+def keep_evidence(error: CheckFailed) -> Path:
+    """Keep what a check found, so that it can be shown to others; returns the file."""
+    name = f"{type(error).__name__.lower()}-{time.time_ns() // 1_000_000}.json"
+    return error.save(_made(state_folder() / "evidence") / name)
+
+
+def logs_folder() -> Path:
+    """Where the last checkpoint of each commons is remembered."""
+    return state_folder() / "logs"
+
+
+def state_folder() -> Path:
+    """`gesell` below the user's folder for what programs keep from one run to the next."""
     home = os.environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "gesell"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

@@ -21,10 +21,14 @@ from cyclopts import Parameter
 from gesell import errors
 from gesell.advice import NOTHING_SENT, PASSPHRASE, TO_JOIN, explained, next_step, no_member, what_happened
 from gesell.answers import Member
+from gesell.check_errors import CheckFailed
 from gesell.client import Client
+from gesell.kept import logs_folder
 from gesell.key_notes import read_note
+from gesell.memory import FolderMemory
 from gesell.peer import Peer
 from gesell.showing import tell
+from gesell.verifying import unchecked
 from gesell_protocol.names import did_of, peer_of
 
 _T = TypeVar("_T")
@@ -63,6 +67,12 @@ class Options:
     "Your key file (default: ~/.config/gesell/id_ed25519)."
     by: Annotated[str | None, Parameter(env_var="GESELL_BY")] = None
     "The did that your key speaks for, if it was added to another's (default: as noted beside the key file)."
+    ledger: Annotated[str | None, Parameter(env_var="GESELL_LEDGER")] = None
+    "The ledger's did, if you know it from elsewhere (default: as the commons' founding says)."
+    witness: Annotated[tuple[str, ...], Parameter(env_var="GESELL_WITNESSES", negative="")] = ()
+    "The verifier key of a witness that you trust; repeat for several."
+    quorum: Annotated[int | None, Parameter(env_var="GESELL_QUORUM")] = None
+    "How many of your witnesses must have cosigned what the ledger shows (default: all)."
     json: Annotated[bool, Parameter(negative="")] = False
     "Answer in JSON for programs; amounts are decimal strings."
 
@@ -87,31 +97,49 @@ class Options:
         except errors.UnknownMember:
             raise Mistake(no_member(own), TO_JOIN, status=1) from None
 
+    def client(self, *, commons: str | None = None, peer: Peer | None = None, by: str | None = None) -> Client:
+        """A client that demands what these options say, and remembers from one command to the next."""
+        return Client(
+            self.url,
+            commons=commons,
+            peer=peer,
+            by=by,
+            ledger=self.ledger,
+            witnesses=self.witness,
+            quorum=self.quorum,
+            memory=logs_folder(),
+        )
+
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Client]:
         """A client of the chosen commons that only reads; it speaks for the key file's did if there is one.
 
-        The key is opened only where the commons asks who reads.
+        The key is opened only where the commons asks who reads. At the end the log is checked.
         """
         async with Client(self.url) as service:
             commons = await self.choose_commons(service)
         there = self.key_path.exists()
         own = self.own_did(commons) if there else None
-        async with Client(self.url, commons=commons, by=own) as client:
+        async with self.client(commons=commons, by=own) as client:
             if there and not await is_shown(client):
                 client = client.as_peer(load_key(self.key_path), by=own)
             yield client
+            await check_log(client)
 
     @asynccontextmanager
     async def signer(self) -> AsyncIterator[Client]:
-        """A client of the chosen commons that signs with the key file; what it is refused is explained."""
+        """A client of the chosen commons that signs with the key file; what it is refused is explained.
+
+        At the end the log is checked.
+        """
         peer = load_key(self.key_path)
         async with Client(self.url) as service:
             commons = await self.choose_commons(service)
-        async with Client(self.url, commons=commons, peer=peer, by=self.own_did(commons)) as client:
+        async with self.client(commons=commons, peer=peer, by=self.own_did(commons)) as client:
             try:
                 with interruptions_kept(client):
                     yield client
+                    await check_log(client)
             except errors.Refused as error:
                 told = await explained(client, error)
                 if told is None:
@@ -133,6 +161,22 @@ class Options:
             raise Mistake("This ledger has no commons yet. Found one: gesell found --name … --currency …", status=1)
         names = ", ".join(f"{item.id[:8]} ({item.name})" for item in there[:8])
         raise Mistake(f"Which commons? {names}. Say --commons or set GESELL_COMMONS.")
+
+
+async def check_log(client: Client) -> None:
+    """Hold the ledger to what it has shown before; a failure ends the command, once it has shown what it has.
+
+    A commons that is not founded yet has no log; but one whose log was seen can't be unknown any more.
+    """
+    try:
+        with waiting_told():
+            await client.check()
+    except CheckFailed as error:
+        _unheld.append(error)
+    except errors.GesellError as error:
+        known = client.commons_id is not None and FolderMemory(logs_folder()).load(client.commons_id) is not None
+        if known or not isinstance(error, errors.UnknownCommons):
+            _unheld.append(unchecked(error))
 
 
 async def is_shown(client: Client) -> bool:
@@ -168,6 +212,9 @@ def waiting_told() -> Iterator[None]:
 
 #: What an interrupted command left without an answer, for `failures_told` to keep.
 _interrupted: Final[list[errors.OutcomeUnknown]] = []
+
+#: What checks found after a command had done its work, for `run` to end it with.
+_unheld: Final[list[CheckFailed]] = []
 
 DEFAULTS: Final = Options()
 #: Options that several commands have.
@@ -227,7 +274,10 @@ def run(work: Coroutine[Any, Any, _T], *, reads: bool = False) -> _T:
     `reads` for a command that changes nothing.
     """
     with failures_told(reads=reads):
-        return asyncio.run(work)
+        outcome = asyncio.run(work)
+        if _unheld:
+            raise _unheld.pop()
+        return outcome
 
 
 @contextmanager

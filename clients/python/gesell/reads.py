@@ -36,6 +36,7 @@ from gesell.answers import (
     read_service,
     understood,
 )
+from gesell.checking import Checks
 from gesell.clock import IdMaker, LedgerClock
 from gesell.errors import (
     BadToken,
@@ -50,10 +51,11 @@ from gesell.errors import (
 )
 from gesell.following import Follower
 from gesell.gifts import Gift
+from gesell.log_reader import LogReader
 from gesell.payto import PaymentRequest
 from gesell.peer import Peer, PeerLike
 from gesell.tokens import Tokens
-from gesell.transport import PASSING, Answer, AnswerTooLong, Transport, json_of, passes
+from gesell.transport import JSON, PASSING, Answer, AnswerTooLong, Form, Transport, json_of, passes
 from gesell.unsettled import Unsettled
 from gesell_protocol.fields import Currency
 from gesell_protocol.names import (
@@ -81,8 +83,9 @@ StatementLike = str | bytes | Receipt | Gift
 class Link:
     """What all views of one client share: the session, the clock, and what was learnt about each commons."""
 
-    def __init__(self, url: str, *, timeout: float, patience: float) -> None:
+    def __init__(self, url: str, *, timeout: float, patience: float, checks: Checks) -> None:
         self.transport = Transport(url, timeout=timeout)
+        self.checks = checks
         self.patience = patience
         self.clock = LedgerClock()
         self.ids = IdMaker()
@@ -380,6 +383,10 @@ class Reads:
             raise ValueError(f"{member!r} is neither a handle nor a did")
         return quote(member, safe=":")
 
+    def _log(self, commons: bytes | None = None) -> LogReader:
+        """The log of a commons, by default this client's own; what follows visibility is read in this client's name."""
+        return LogReader(self._link.transport, commons=commons or self._commons_bytes(), read=self._read_url)
+
     def _commons_bytes(self) -> bytes:
         if self._commons is None:
             raise ValueError("say which commons: Client(url, commons=…), or found one")
@@ -466,19 +473,19 @@ class Reads:
     async def _read(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         return await self._read_url(self._link.transport.url_of(path, params))
 
-    async def _read_url(self, url: URL) -> Answer:
+    async def _read_url(self, url: URL, form: Form = JSON) -> Answer:
         """Read, and say who reads only where the ledger would not answer else: what is open to all needs no token,
         and nobody need know who looked.
         """
         commons = self._commons_in(url)
         if commons not in self._link.closed:
             try:
-                return await self._link.transport.read(url)
+                return await self._link.transport.read(url, form)
             except UnknownCommons:
                 if commons is None or self._peer is None:
                     raise
                 self._link.closed.add(commons)
-        return await self._read_as_peer(url)
+        return await self._read_as_peer(url, form)
 
     def _commons_in(self, url: URL) -> bytes | None:
         """The commons that a URL of this ledger speaks of: not always this client's own."""
@@ -488,17 +495,17 @@ class Reads:
                 return commons_bytes(below[2])
         return None
 
-    async def _read_as_peer(self, url: URL) -> Answer:
+    async def _read_as_peer(self, url: URL, form: Form = JSON) -> Answer:
         """Read by a token; by a fresh one if the ledger takes the last for bad: its clock may have jumped, or its key
         may be new.
         """
         token = await self._token()
         try:
-            return await self._link.transport.read(url, token=token)
+            return await self._link.transport.read(url, form, token=token)
         except BadToken:
             if token is None:
                 raise
-            return await self._link.transport.read(url, token=await self._token(renew=True))
+            return await self._link.transport.read(url, form, token=await self._token(renew=True))
 
     async def _token_where_asked(self, renew: bool) -> str | None:
         """A token where the commons is known to ask who reads; a fresh one to `renew`."""

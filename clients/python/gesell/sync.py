@@ -25,7 +25,7 @@ import inspect
 import re
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from types import TracebackType
@@ -35,6 +35,7 @@ from gesell import client
 from gesell.errors import OutcomeUnknown
 from gesell.peer import Peer, PeerLike
 from gesell.unsettled import CALL, Call
+from gesell.verifying import MemoryLike, WitnessLike
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -53,6 +54,11 @@ class _Background:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
 
     def open(self) -> asyncio.AbstractEventLoop:
         """Start the thread if it does not run yet; raises `RuntimeError` after `close`, and in a forked process."""
@@ -197,7 +203,7 @@ def _live(loop: asyncio.AbstractEventLoop, inner: _Async) -> None:
         loop.run_forever()
         loop.run_until_complete(_cancel_all())
         loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(inner.__aexit__(None, None, None))
+        loop.run_until_complete(inner._disconnect())
     finally:
         loop.close()
 
@@ -293,8 +299,25 @@ class Client:
         by: PeerLike | None = None,
         timeout: float = 30.0,
         patience: float = 60.0,
+        check: bool = True,
+        ledger: str | None = None,
+        witnesses: Sequence[WitnessLike] = (),
+        quorum: int | None = None,
+        memory: MemoryLike | None = None,
     ) -> None:
-        self._inner = _Async(url, commons=commons, peer=peer, by=by, timeout=timeout, patience=patience)
+        self._inner = _Async(
+            url,
+            commons=commons,
+            peer=peer,
+            by=by,
+            timeout=timeout,
+            patience=patience,
+            check=check,
+            ledger=ledger,
+            witnesses=witnesses,
+            quorum=quorum,
+            memory=memory,
+        )
         self._background = _Background(self._inner)
 
     def _view(self, inner: _Async) -> Client:
@@ -309,11 +332,21 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._close(error)
 
     def close(self) -> None:
-        """End the connection and its thread, for all views; again is no error. What is under way is cancelled."""
-        self._background.close()
+        """End the connection and its thread, for all views; again is no error. What is under way is cancelled.
+
+        Receipts that are not proven yet are proven first; raises `CheckFailed` as the end of a `with` block does.
+        """
+        self._close(None)
+
+    def _close(self, error: BaseException | None) -> None:
+        try:
+            if self._inner._link.checks.has_unproven and not self._background.is_closed:
+                self._background.call(self._inner._end_checks(error))
+        finally:
+            self._background.close()
 
     def __repr__(self) -> str:
         return repr(self._inner)
@@ -353,6 +386,9 @@ class Client:
     follow = _iterating(_Async.follow)
     receipt = _blocking(_Async.receipt)
     key_of = _blocking(_Async.key_of)
+    # Checking what is told
+    check = _blocking(_Async.check)
+    proof = _blocking(_Async.proof)
     # Gifts, trust, relationships, circulation
     kind = _blocking(_Async.kind)
     gift = _blocking(_Async.gift)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import aiohttp
 import msgpack
@@ -37,6 +37,16 @@ MSGPACK_TYPE: Final = "application/msgpack"
 #: Codes that pass by themselves. After those in `UNSETTLED` the statement may have been applied all the same.
 UNSETTLED: Final = frozenset({"unavailable", "internal"})
 PASSING: Final = UNSETTLED | {"rate-limited", "timeout"}
+
+
+class Form(NamedTuple):
+    """What form of answer a read asks for, and how long it may be: `ANSWER_MAX_BYTES` unless it says so."""
+
+    accept: str = "application/json"
+    max_bytes: int | None = None
+
+
+JSON: Final = Form()
 
 
 class NotSent(Exception):
@@ -106,7 +116,7 @@ class Transport:
         url = URL(str(self.base) + path, encoded=True)
         return url.update_query(params) if params else url
 
-    async def read(self, url: URL, *, token: str | None = None) -> Answer:
+    async def read(self, url: URL, form: Form = JSON, *, token: str | None = None) -> Answer:
         """GET a URL of this ledger and return the answer with status 200; nothing is sent to another origin.
 
         `token` says who reads. Asks a few times while the ledger can't be reached or says that it passes. Raises
@@ -119,7 +129,7 @@ class Transport:
         deadline = time.monotonic() + self._timeout
         for attempt in range(READ_ATTEMPTS):
             try:
-                answer = await self.ask("GET", url, token=token)
+                answer = await self.ask("GET", url, accept=form.accept, token=token, max_bytes=form.max_bytes)
             except TooLong as error:
                 raise AnswerTooLong(f"{url} has no answer that can be taken: {error}") from None
             except (NotSent, NoAnswer) as error:
@@ -149,6 +159,7 @@ class Transport:
         media_type: str = MSGPACK_TYPE,
         accept: str = "application/json",
         token: str | None = None,
+        max_bytes: int | None = None,
     ) -> Answer:
         """Make one request and return its answer, whatever it says; raises `NotSent` or `NoAnswer`."""
         headers = _headers(accept, token)
@@ -160,7 +171,8 @@ class Transport:
             async with self._open().request(
                 method, url, data=data, headers=headers, timeout=limit, allow_redirects=False
             ) as response:
-                return await _whole(response, ANSWER_MAX_BYTES + ANSWER_TIMES * len(data or b""))
+                longest = ANSWER_MAX_BYTES if max_bytes is None else max_bytes
+                return await _whole(response, longest + ANSWER_TIMES * len(data or b""))
 
     @asynccontextmanager
     async def stream(

@@ -16,10 +16,12 @@ from gesell import (
     commons_commands,
     community_commands,
     demo_command,
+    export_commands,
     gift_commands,
     joint_commands,
     key_commands,
     money_commands,
+    receipt_commands,
     replay_commands,
     request_commands,
     steward_commands,
@@ -44,6 +46,10 @@ kind = App(name="kind", help="The kinds of gifts that this commons counts.")
 kind.command(steward_commands.add_kind, name="add")
 kind.command(steward_commands.list_kinds, name="list")
 app.command(kind)
+receipt = App(name="receipt", help="Receipts that hold without the ledger.")
+receipt.command(receipt_commands.get)
+receipt.command(receipt_commands.verify)
+app.command(receipt)
 for command in (
     commons_commands.found,
     commons_commands.join,
@@ -72,6 +78,8 @@ for command in (
     money_commands.resend,
     account_commands.balance,
     account_commands.history,
+    receipt_commands.checkpoint,
+    export_commands.export,
     replay_commands.replay,
     demo_command.demo,
 ):

@@ -38,7 +38,8 @@ class Verdict:
     """What an audit found; amounts in grains, times in ms since the Unix epoch.
 
     `entries` were checked and hold; `finding` is None if the whole log does. `keys` are the ledger's, each with the
-    size from which on it is in force; `note` is the log's checkpoint, of `size` and `root`; `trusted` whether the reader named a key that must be on its chain.
+    size from which on it is in force; `trusted` says whether the reader named a key that must be among them. `note` is
+    the log's checkpoint, of `size` and `root`.
     """
 
     commons: bytes

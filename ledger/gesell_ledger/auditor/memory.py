@@ -111,7 +111,7 @@ class Memory:
         self._found = {row[0] for row in self._disk.execute(f"SELECT id FROM used WHERE id IN ({marks})", names)}
 
     def is_used(self, name: bytes) -> bool:
-        """Whether an id, one of those last looked for, stands in the log already, as far back as it could come again."""
+        """Whether an id, of those last looked for, stands in the log already, as far back as it could come again."""
         return name in self._used or name in self._found
 
     def sealed_by(self, name: bytes) -> tuple[int, bytes] | None:

@@ -182,7 +182,7 @@ async def test_an_envelope_of_a_closed_commons_does_not_close_the_client_s_own(l
     own = bytes(16)
     async with serving(ledger) as url, Client(url, commons=ledger.commons, peer=ADA) as member:
         envelope = await member.sign({"type": "pay", "legs": [(BOB, 1)]})
-        async with Client(url, commons=own, peer=ADA) as carrier:
+        async with Client(url, commons=own, peer=ADA, check=False) as carrier:
             [result] = await carrier.submit([envelope])
             assert result.status == "accepted"
             assert carrier._link.closed == {ledger.commons}

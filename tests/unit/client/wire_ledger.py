@@ -16,15 +16,20 @@ import msgpack
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
+from wire_log import WireLog, WireWitness
 
 from gesell import Peer, default_policy
 from gesell_protocol import ed25519
+from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope, read_envelope
-from gesell_protocol.log import Posting, leaf_data, leaf_hash
-from gesell_protocol.names import base64url, commons_of, did_of, id_text, uuid7
+from gesell_protocol.log import Posting, leaf_data, leaf_hash, write_bundle
+from gesell_protocol.names import base64url, commons_of, did_of, id_of, id_text, uuid7
+from gesell_protocol.notes import Note
 from gesell_protocol.statements import Issue, Pay, read_statement, write_body
+from gesell_protocol.tree import Tile, read_place
 
-KEY = Peer(b"\x07" * 32)
+KEY_SEED = b"\x07" * 32
+KEY = Peer(KEY_SEED)
 STEWARD = Peer(b"\x08" * 32)
 BOB = Peer(b"\x09" * 32)
 Behaviour = Callable[[web.Request, "WireLedger"], Any]
@@ -70,6 +75,12 @@ class WireLedger:
         self.pages = 3
         #: Whether it shows its commons only to those who say who they are.
         self.closed = False
+        #: The log that it shows, which a liar may change for another; honest ones are not.
+        self.log = WireLog(self.commons, KEY_SEED, [self._founding_leaf()])
+        #: What its next answers about the log are instead, and the paths that were asked for.
+        self.odd_log: list[Behaviour] = []
+        self.asked: list[str] = []
+        self.witnesses: list[WireWitness] = []
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=32 * 2**20, middlewares=[self.note])
@@ -78,15 +89,28 @@ class WireLedger:
         app.router.add_get(root + "/entries/1", self.first_entry)
         app.router.add_get(root + "/members", self.members)
         app.router.add_get(root + "/members/{name}", self.member)
+        app.router.add_get(root + "/log/checkpoint", self.checkpoint)
+        app.router.add_get(root + "/log/handovers", self.handovers)
+        app.router.add_get(root + "/log/tile/entries/{place:.+}", self.bundle)
+        app.router.add_get(root + "/log/tile/{level}/{place:.+}", self.tile)
+        app.router.add_get(root + "/statements/{id}/proof", self.proof)
         app.router.add_post("/v1/statements", self.statements)
         return app
 
     @web.middleware
     async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.tokens.append((request.path, request.headers.get("Authorization")))
-        if self.closed and "/commons/" in request.path and "Authorization" not in request.headers:
+        public = "/log/" in request.path and "/entries/" not in request.path
+        if "/log/" in request.path or request.path.endswith("/proof"):
+            self.asked.append(request.path.partition(self.commons.hex())[2])
+            if self.odd_log:
+                answer = self.odd_log.pop(0)(request, self)
+                answer = await answer if inspect.isawaitable(answer) else answer
+                if answer is not None:
+                    return cast(web.StreamResponse, answer)
+        if self.closed and not public and "/commons/" in request.path and "Authorization" not in request.headers:
             return problem("unknown-commons", 404)
-        if self.odd_reads and "/commons/" in request.path:
+        if self.odd_reads and "/commons/" in request.path and "/log/" not in request.path:
             answer = self.odd_reads.pop(0)(request, self)
             answer = await answer if inspect.isawaitable(answer) else answer
             if answer is not None:
@@ -99,7 +123,6 @@ class WireLedger:
         return web.json_response({**fields, "limits": {"statements": 10_000}})
 
     async def first_entry(self, request: web.Request) -> web.Response:
-        data = leaf_data(seq=1, at_ms=1_000_000, body=self.found.body, signatures=self.found.signatures, postings=())
         entry = {
             "seq": 1,
             "at": 1_000_000,
@@ -111,9 +134,54 @@ class WireLedger:
                 {"key": did_of(key), "signature": base64url(signature)} for key, signature in self.found.signatures
             ],
             "postings": [],
-            "leaf": leaf_hash(data).hex(),
+            "leaf": leaf_hash(self._founding_leaf()).hex(),
         }
         return web.json_response(entry)
+
+    def _founding_leaf(self) -> bytes:
+        return leaf_data(seq=1, at_ms=1_000_000, body=self.found.body, signatures=self.found.signatures, postings=())
+
+    # ── The log ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def checkpoint(self, request: web.Request) -> web.Response:
+        note = self._note(int(request.query.get("witnesses", "0")))
+        return problem("not-found", 404) if note is None else web.Response(text=str(note))
+
+    def _note(self, witnesses: int) -> Note | None:
+        if witnesses > len(self.witnesses):
+            return None
+        note = self.log.checkpoint()
+        for witness in self.witnesses[:witnesses]:
+            note = witness.cosign(note)
+        return note
+
+    async def handovers(self, request: web.Request) -> web.Response:
+        items = [
+            {
+                "seq": 1,
+                "ledger": did_of(unpack(envelope.body)["ledger"]),
+                "body": base64url(envelope.body),
+                "signatures": [{"key": did_of(key), "signature": base64url(sign)} for key, sign in envelope.signatures],
+            }
+            for envelope in self.log.handovers
+        ]
+        return web.json_response({"items": items})
+
+    async def tile(self, request: web.Request) -> web.Response:
+        data = self.log.tile(Tile(int(request.match_info["level"]), *read_place(request.match_info["place"])))
+        return problem("not-found", 404) if data is None else web.Response(body=data)
+
+    async def bundle(self, request: web.Request) -> web.Response:
+        place, width = read_place(request.match_info["place"])
+        entries = self.log.entries[place * 256 : place * 256 + width]
+        return problem("not-found", 404) if len(entries) < width else web.Response(body=write_bundle(entries))
+
+    async def proof(self, request: web.Request) -> web.Response:
+        note = self._note(int(request.query.get("witnesses", "0")))
+        receipt = self.receipts.get(id_of(request.match_info["id"]))
+        if note is None or receipt is None:
+            return problem("not-found", 404)
+        return web.Response(text=self.log.receipt(receipt["seq"] - 1, note, len(self.log.entries)))
 
     def _member(self, handle: str, peer: Peer) -> dict[str, Any]:
         fields = {"peer": peer.did, "handle": handle, "status": "active", "joined": 1, "credit_limit": "0"}
@@ -159,6 +227,7 @@ class WireLedger:
             postings.append(Posting("issue", "issuer", "WRG", -statement.amount))
             postings.append(Posting("issue", statement.to, "WRG", statement.amount))
         receipt = self.receipt(envelope, statement.commons, statement.id, at, postings)
+        self.log.append(self._leaf(envelope, at, postings))
         self.change_receipt(receipt)
         self.receipts[statement.id] = receipt
         return {"status": "accepted", "receipt": receipt}
@@ -167,22 +236,18 @@ class WireLedger:
         self, envelope: Envelope, commons: bytes, name: bytes, at: int, postings: list[Posting]
     ) -> dict[str, Any]:
         """An honest receipt of these postings."""
-        data = leaf_data(
-            seq=self.seq,
-            at_ms=at,
-            body=envelope.body,
-            signatures=envelope.signatures,
-            postings=postings,
-        )
         return {
             "commons": commons,
             "seq": self.seq,
             "at": at,
             "tick": at // 86_400_000,
             "id": name,
-            "leaf": leaf_hash(data),
+            "leaf": leaf_hash(self._leaf(envelope, at, postings)),
             "postings": postings,
         }
+
+    def _leaf(self, envelope: Envelope, at: int, postings: list[Posting]) -> bytes:
+        return leaf_data(seq=self.seq, at_ms=at, body=envelope.body, signatures=envelope.signatures, postings=postings)
 
 
 def packed(results: list[dict[str, Any]]) -> web.Response:
