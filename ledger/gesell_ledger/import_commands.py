@@ -66,6 +66,9 @@ def import_(
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             imported = runner.run(_import(log, ledger, database=database, folder=folder, demo=demo))
+    except KeyboardInterrupt:
+        print("gesell: stopped; run it again to go on", file=sys.stderr)
+        sys.exit(130)
     except (Fault, PostgresFault) as fault:
         _fail(fault)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:

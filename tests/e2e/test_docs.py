@@ -184,6 +184,14 @@ def test_log_is_exported_and_audited_as_the_page_says(service: Service, commons:
     assert "the log holds." in done.stdout
 
 
+def test_books_are_exported_as_the_page_says(service: Service, commons: str, folder: Path) -> None:
+    (text,) = blocks(ROOT / "docs" / "export.md", "sh")
+    done = _shell(text, {**_environment(folder, service.url), "GESELL_COMMONS": commons}, folder)
+    assert done.returncode == 0, done.stderr
+    assert '"asset":"LIND","amount":"-100000000"' in done.stdout
+    assert "assets:members:bob" in (folder / "lindental.journal").read_text()
+
+
 #: Of each page its shell blocks, by what they hold and which test runs them.
 SHELL = {
     "README.md": ("make demo", "gesell key new ada.key", "/v1/prepare"),  # CI itself, and the tests here

@@ -138,7 +138,9 @@ async def run_demo(*, seconds: int, seed: int) -> int:
             shown = _gesell("relationships", "ada", "--first", str(PAIRS_SHOWN), *commons) or shown
             console.print(f"\nThe proof (gesell db check, {about.seq} entries):\n")
             proven = _gesell("db", "check", "--data", folder)
-    return shown or proven
+            console.print("\nThe same by a stranger, who has the address and trusts nobody (gesell audit):\n")
+            audited = _gesell("audit", url, "--commons", about.id)
+    return shown or proven or audited
 
 
 @contextlib.contextmanager

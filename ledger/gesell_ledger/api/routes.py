@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -214,6 +215,7 @@ def make_app(
     app[log.TREES] = trees
     app[log.COSIGNED] = cosigned
     app[log.SIGNER] = signer
+    app[log.BUNDLING] = asyncio.Semaphore(log.BUNDLES_AT_ONCE)
     app[webhooks.WEBHOOKS] = hooks
     app[webhooks.RESOLVER] = Resolver()
     app[webhooks.TO_PRIVATE] = webhooks_to_private
