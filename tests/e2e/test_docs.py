@@ -197,6 +197,7 @@ SHELL = {
     "README.md": ("make demo", "gesell key new ada.key", "/v1/prepare"),  # CI itself, and the tests here
     "app-developer.md": ("/balances",),  # here
     "audit.md": ("gesell audit",),  # here
+    "export.md": ("--format hledger",),  # here
     # test_client_checks.py, test_requests.py, here
     "member.md": ("gesell receipt get", "gesell checkpoint", "gesell request", "gesell give"),
     "shell.md": ("unbase64url()", "say ada.pem", "make_token", "/proof"),  # test_prepare.py
