@@ -22,7 +22,7 @@ from gesell_ledger.storage.embedded import PrivatePostgres
 from gesell_ledger.storage.faults import DatabaseUnfit, fault_of, is_transient, not_an_address
 from gesell_ledger.storage.imports import UNFINISHED
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
-from gesell_ledger.storage.postgres import check_fit, claim_ledger, open_pool, store_heartbeat
+from gesell_ledger.storage.postgres import check_fit, claim_ledger, load_ledger, open_pool, store_heartbeat
 from gesell_ledger.storage.trees import Trees
 from gesell_protocol.names import did_of
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
 
 HEARTBEAT_SECONDS: Final = 1.0
+#: A service that has not noted for so long that it runs does not.
+SILENCE_SECONDS: Final = 2.5
 HEARTBEAT_QUERY_SECONDS: Final = 15
 #: Connections of a private PostgreSQL: for each worker, and for the service itself, a check of the books and a psql.
 WORKER_CONNECTIONS: Final = 16
@@ -150,6 +152,20 @@ async def _check_handed_over(pool: Pool, key: LedgerKey) -> None:
             f"the log of the commons {foreign[0].hex()} is {did_of(foreign[1])}'s by now, not"
             f" {did_of(key.public_key)}'s: a hand-over was begun. Run `gesell rekey` again, to its end."
         )
+
+
+async def check_unserved(pool: Pool) -> asyncpg.Record | None:
+    """Check that no service runs on a database, and return whose it is: (key, demo, heartbeat_ms), None if nobody's.
+
+    Takes as long as a service may be silent. Raises `DatabaseUnfit`.
+    """
+    row = await load_ledger(pool)
+    if row is not None:
+        await asyncio.sleep(SILENCE_SECONDS)
+        again = await load_ledger(pool)
+        if again is None or again["heartbeat_ms"] != row["heartbeat_ms"]:
+            raise DatabaseUnfit("a service runs on this database; stop it first")
+    return row
 
 
 async def _keep_beating(pool: Pool, clock: LedgerClock) -> None:

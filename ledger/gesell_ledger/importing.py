@@ -13,7 +13,6 @@ Owns the order that makes it safe: nothing is stored of a log that does not hold
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from gesell_ledger.auditor.findings import Verdict, Wrong
 from gesell_ledger.clock import Clock
 from gesell_ledger.core.decide import Accepted, Submission, decide
 from gesell_ledger.core.needs import needs_of
-from gesell_ledger.ground import connect
+from gesell_ledger.ground import check_unserved, connect
 from gesell_ledger.keyfile import LedgerKey
 from gesell_ledger.storage.faults import DatabaseUnfit, Fault
 from gesell_ledger.storage.imports import UNFINISHED, mark_unfinished
@@ -35,7 +34,6 @@ from gesell_ledger.storage.postgres import (
     Warm,
     check_fit,
     claim_ledger,
-    load_ledger,
     store_heartbeat,
 )
 from gesell_ledger.storage.trees import Trees
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 2
 SECONDS: Final = 600
 BATCH: Final = 1_000
-#: A service notes every second that it runs.
-SILENCE_SECONDS: Final = 2.5
 #: How far ahead of the clock the last entry of a log on a real clock may be.
 AHEAD_MS: Final = 120_000
 
@@ -117,12 +113,7 @@ async def _claim(pool: Pool, verdict: Verdict, *, key: bytes, demo: bool) -> Non
     now_ms = verdict.last_ms if demo else Clock().look()
     if verdict.last_ms > now_ms + AHEAD_MS:
         raise ImportFault("the log runs ahead of the clock: it is a demo's. Import it into another demo: --demo")
-    row = await load_ledger(pool)
-    if row is not None:
-        await asyncio.sleep(SILENCE_SECONDS)
-        again = await load_ledger(pool)
-        if again is None or again["heartbeat_ms"] != row["heartbeat_ms"]:
-            raise DatabaseUnfit("a service runs on this database; stop it first")
+    await check_unserved(pool)
     row = await claim_ledger(pool, key=key, demo=demo, now_ms=now_ms)
     if row["key"] != key:
         raise DatabaseUnfit(f"this database belongs to the ledger {did_of(row['key'])}; say another one")

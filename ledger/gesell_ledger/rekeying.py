@@ -10,18 +10,17 @@ was handed over waits for a service with the new key, and a service that finds o
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gesell_ledger.clock import Clock, DemoClock, LedgerClock
 from gesell_ledger.core.decide import Submission
-from gesell_ledger.ground import connect
+from gesell_ledger.ground import check_unserved, connect
 from gesell_ledger.keyfile import LedgerKey
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.own_statements import own_statement
 from gesell_ledger.sequencer import Receipted, Sequencer
 from gesell_ledger.storage.faults import DatabaseUnfit
-from gesell_ledger.storage.postgres import check_fit, load_ledger, store_ledger_key
+from gesell_ledger.storage.postgres import check_fit, store_ledger_key
 from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.trees import Trees
 from gesell_protocol.names import did_of
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 3
 SECONDS: Final = 60
 PAGE: Final = 100
-#: A service notes every second that it runs.
-SILENCE_SECONDS: Final = 2.5
 
 
 async def rekey(dsn: str, *, old: LedgerKey, new: LedgerKey) -> int:
@@ -78,7 +75,7 @@ async def _hand_over(
 
 async def _check_quiet(pool: Pool, old: LedgerKey, new: LedgerKey) -> LedgerClock:
     """Check whose database it is and that nobody serves it, and return its clock."""
-    row = await load_ledger(pool)
+    row = await check_unserved(pool)
     if row is None or row["key"] != old.public_key:
         owner = "nobody yet" if row is None else did_of(row["key"])
         done = row is not None and row["key"] == new.public_key
@@ -87,10 +84,11 @@ async def _check_quiet(pool: Pool, old: LedgerKey, new: LedgerKey) -> LedgerCloc
             if done
             else f"this database belongs to {owner}, not to {did_of(old.public_key)}; say its key's file: --key FILE"
         )
-    await asyncio.sleep(SILENCE_SECONDS)
-    again = await load_ledger(pool)
-    if again is None or again["heartbeat_ms"] != row["heartbeat_ms"]:
-        raise DatabaseUnfit("a service runs on this database; stop it first, the new key is for the next start")
+    other = await Trees(pool).find_foreign(old.public_key, new.public_key)
+    if other is not None:
+        raise DatabaseUnfit(
+            f"neither key speaks for the log of {other[0].hex()}: an import is unfinished; run it to its end first"
+        )
     if row["demo"]:
         return DemoClock(start_ms=row["heartbeat_ms"], speed=1)
     clock = Clock()

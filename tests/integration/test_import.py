@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gesell_ledger import importing
+from gesell_ledger import ground, importing
 from gesell_ledger.importing import ImportFault, check_log, import_log
 from gesell_ledger.keyfile import LedgerKey
 from gesell_ledger.storage.audit import audit
@@ -62,7 +62,7 @@ def database(postgres: OwnPostgres) -> str:
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     # No service notes that it runs in these databases, but in the one test that waits for it.
-    monkeypatch.setattr(importing, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(ground, "SILENCE_SECONDS", 0.0)
 
 
 def take_in(postgres: OwnPostgres, database: str, path: Path, made: LedgerKey = NEW_KEY, *, demo: bool = False) -> int:

@@ -15,8 +15,8 @@ And at the end:
 7. All accounts of an asset sum to zero, and no posting stands outside the entries.
 
 What can't be found: an entry's time moved within its tick and between its neighbours, hashes and all, as no signature
-covers it; whoever kept an earlier checkpoint finds that (`gesell audit`). What is not looked at: the readings, which are
-derived; `gesell db rebuild` makes them anew.
+covers it; whoever kept an earlier checkpoint finds that (`gesell audit`). What is not looked at: the readings, which
+are derived; `gesell db rebuild` makes them anew.
 """
 
 from __future__ import annotations

@@ -104,9 +104,9 @@ class Trees:
             for row in await self._pool.fetch(_TREES["list_handovers"], rows.key_of(commons))
         ]
 
-    async def find_foreign(self, ledger: bytes) -> tuple[bytes, bytes] | None:
-        """A commons for whose log another key speaks than this, with that key."""
-        row = await self._pool.fetchrow(_TREES["find_foreign"], ledger)
+    async def find_foreign(self, *ledger: bytes) -> tuple[bytes, bytes] | None:
+        """A commons for whose log another key speaks than these, with that key."""
+        row = await self._pool.fetchrow(_TREES["find_foreign"], list(ledger))
         return None if row is None else (row["hash"], row["ledger"])
 
     async def list_of_ledger(self, ledger: bytes, *, limit: int) -> list[bytes]:

@@ -31,7 +31,7 @@ ORDER BY h.seq;
 
 -- name: find_foreign
 -- A commons whose log another key speaks for, if there is one.
-SELECT hash, ledger FROM gesell.commons WHERE ledger <> $1 ORDER BY commons_id LIMIT 1;
+SELECT hash, ledger FROM gesell.commons WHERE ledger <> ALL($1::bytea[]) ORDER BY commons_id LIMIT 1;
 
 -- name: list_of_ledger
 -- Some commons whose logs a key speaks for.
