@@ -269,7 +269,7 @@ def test_spec_names_every_path_that_is_served() -> None:
 def test_operator_page_names_only_options_that_exist() -> None:
     page = (ROOT / "docs" / "operator.md").read_text()
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
-    known = {"--pace", "--url"}  # of `gesell replay`
+    known = {"--pace", "--url", "--format"}  # of `gesell replay` and `gesell export`
     known |= {argument.name for argument in ledger_commands.serving.assemble_argument_collection()}
     for command in (ledger_commands.db_migrate, ledger_commands.db_check, ledger_commands.rekey):
         known |= {"--" + name.strip("_").replace("_", "-") for name in inspect.signature(command).parameters}

@@ -69,7 +69,7 @@ class Options:
     "The did that your key speaks for, if it was added to another's (default: as noted beside the key file)."
     ledger: Annotated[str | None, Parameter(env_var="GESELL_LEDGER")] = None
     "The ledger's did, if you know it from elsewhere (default: as the commons' founding says)."
-    witness: Annotated[tuple[str, ...], Parameter(env_var="GESELL_WITNESSES", negative="")] = ()
+    witness: Annotated[tuple[str, ...], Parameter(env_var="GESELL_WITNESSES", negative="", show_default=False)] = ()
     "The verifier key of a witness that you trust; repeat for several."
     quorum: Annotated[int | None, Parameter(env_var="GESELL_QUORUM")] = None
     "How many of your witnesses must have cosigned what the ledger shows (default: all)."

@@ -1,0 +1,222 @@
+"""The commands that keep and show proof: receipts that outlive the ledger, and the checkpoint of its log.
+
+Owns their words. What is proven is the protocol's, how a log is checked `checking`'s. `verify` needs nothing but the
+file and the ledger's did: no network, no key, no ledger.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+
+from gesell import showing
+from gesell.checking import Checked
+from gesell.export_draft import draft_of
+from gesell.options import DEFAULTS, Mistake, Options, failures_told, run
+from gesell.showing import say, say_lines, show_json, tell
+from gesell.verifying import checks_of
+from gesell.wording import describe, moment_text
+from gesell_protocol.amounts import format_amount
+from gesell_protocol.envelopes import Envelope
+from gesell_protocol.names import base64_text, did_of, holder_text, id_text
+from gesell_protocol.proofs import FILE_MAX_BYTES, BadReceipt, Proven, verify_receipt
+from gesell_protocol.statements import Found
+
+_FOUNDING: Final = "founding"
+
+
+def get(
+    statement: str, *, to: Annotated[Path | None, Parameter(name="--to")] = None, options: Options = DEFAULTS
+) -> None:
+    """Get the receipt of a statement that holds without the ledger, checked, as a file.
+
+    Parameters
+    ----------
+    statement
+        The id that stands under a payment; or `founding`, for the receipt by which others can read amounts.
+    to
+        The file (default: print it).
+    """
+    run(_get(statement, to, options), reads=True)
+
+
+async def _get(statement: str, to: Path | None, options: Options) -> None:
+    async with options.reader() as client:
+        name = id_text((await client.founding()).id) if statement == _FOUNDING else statement
+        text = await client.proof(name)
+        ledger = (await client.check()).ledger
+        if to is not None:
+            _write(to, text)
+        if options.json:
+            fields = {"id": name, "commons": client.commons_id, "ledger": ledger}
+            show_json({**fields, "receipt": text} if to is None else {**fields, "file": str(to)})
+        elif to is None:
+            print(text, end="")
+        else:
+            say(f"Written to {to}. To check it anywhere: gesell receipt verify {to} --ledger {ledger}")
+
+
+def verify(file: Path, *, founding: Path | None = None, options: Options = DEFAULTS) -> None:
+    """Say what a receipt proves, from nothing but the file and the ledger's did; needs no network.
+
+    Parameters
+    ----------
+    file
+        The receipt.
+    founding
+        The receipt of the commons' founding: with it, amounts are told in its currency, and the tick.
+    """
+    with failures_told(reads=True):
+        if options.ledger is None:
+            raise Mistake("Whose receipt must it be? Name the ledger by its did: --ledger did:key:z6Mk…")
+        proven = _proven(file, options)
+        found = None if founding is None else _founding(founding, proven, options)
+        if options.json:
+            show_json(_proven_json(proven, found, options))
+        else:
+            _show_proven(proven, found, options)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with draft_of(str(path)) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise Mistake(f"{path} can't be written: {error.strerror}", status=1) from None
+
+
+def _proven(file: Path, options: Options) -> Proven:
+    demands = checks_of(
+        ledger=options.ledger, witnesses=options.witness, quorum=options.quorum, memory=None, by_itself=False
+    ).demands
+    assert demands.ledger is not None
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(FILE_MAX_BYTES + 1)
+        return verify_receipt(text, ledger=demands.ledger, witnesses=demands.witnesses, quorum=demands.quorum)
+    except OSError as error:
+        raise Mistake(f"{file} can't be read: {error.strerror}") from None
+    except BadReceipt as error:
+        raise Mistake(f"{file} proves nothing: {error}.", status=1) from None
+
+
+def _founding(file: Path, proven: Proven, options: Options) -> Found:
+    statement = _proven(file, options).statement
+    if not isinstance(statement, Found) or statement.commons != proven.commons:
+        raise Mistake(f"{file} is not the receipt of the founding of {proven.commons.hex()}.", status=1)
+    return statement
+
+
+def _show_proven(proven: Proven, found: Found | None, options: Options) -> None:
+    leaf, statement = proven.leaf, proven.statement
+    envelope = Envelope(leaf.body, leaf.signatures)
+    say(f"It holds: this is entry {leaf.seq} of the books of {proven.commons.hex()}.", strong=True)
+    say_lines(describe(envelope, statement, founding=found, handles={}, now_ms=leaf.at_ms))
+    tick = "" if found is None else f", tick {found.policy.tick_of(leaf.at_ms)}"
+    pairs = [("accepted", moment_text(leaf.at_ms) + tick)]
+    pairs += [("moved" if number == 0 else "", line) for number, line in enumerate(_moved(proven, found))]
+    pairs.append(("ledger", did_of(proven.ledger)))
+    pairs.append(("checkpoint", f"{proven.checkpoint.size} entries, root {base64_text(proven.checkpoint.root)}"))
+    if options.witness:
+        pairs.append(("witnesses", f"{proven.cosigned} of the {len(options.witness)} named have cosigned it"))
+    showing.facts(pairs)
+    if found is None and leaf.postings:
+        say("Amounts are in grains: the receipt of the founding (--founding) says how many make one.")
+
+
+def _moved(proven: Proven, found: Found | None) -> list[str]:
+    return [
+        f"{_amount(posting.asset, posting.amount, found)} {holder_text(posting.holder)} ({posting.reason})"
+        for posting in proven.leaf.postings
+    ]
+
+
+def _amount(asset: str, grains: int, found: Found | None) -> str:
+    if found is None or asset != found.currency.code:
+        return f"{grains:+} grains of {asset}"
+    sign = "+" if grains > 0 else ""
+    return f"{sign}{format_amount(grains, scale=found.currency.scale)} {asset}"
+
+
+def _proven_json(proven: Proven, found: Found | None, options: Options) -> dict[str, Any]:
+    leaf = proven.leaf
+    return {
+        "commons": proven.commons.hex(),
+        "seq": leaf.seq,
+        "at": leaf.at_ms,
+        "tick": None if found is None else found.policy.tick_of(leaf.at_ms),
+        "type": proven.statement.type,
+        "id": id_text(proven.statement.id),
+        "by": did_of(proven.statement.by),
+        "signed_by": [did_of(key) for key, _ in leaf.signatures],
+        "postings": [
+            {
+                "reason": posting.reason,
+                "holder": holder_text(posting.holder),
+                "asset": posting.asset,
+                "grains": str(posting.amount),
+            }
+            for posting in leaf.postings
+        ],
+        "ledger": did_of(proven.ledger),
+        "size": proven.checkpoint.size,
+        "root": proven.checkpoint.root.hex(),
+        "cosigned": proven.cosigned,
+    }
+
+
+def checkpoint(*, to: Path | None = None, seen: Path | None = None, options: Options = DEFAULTS) -> None:
+    """Show the checkpoint of the log, once it is checked against all that this ledger has shown you before.
+
+    Parameters
+    ----------
+    to
+        Write it to a file, for others to compare with theirs.
+    seen
+        The file of somebody else's: a ledger that shows people different logs is found out here.
+    """
+    with failures_told(reads=True):
+        try:
+            theirs = None if seen is None else seen.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Mistake(f"{seen} can't be read: {error}") from None
+    run(_checkpoint(to, theirs, options), reads=True)
+
+
+async def _checkpoint(to: Path | None, seen: str | None, options: Options) -> None:
+    async with options.reader() as client:
+        checked = await client.check(seen=seen)
+        name = checked.commons
+    if to is not None:
+        _write(to, checked.note)
+    if options.json:
+        show_json(_checked_json(checked))
+        return
+    say(f"The log of {name} has {checked.size} entries and only grew.", strong=True)
+    showing.facts(
+        [
+            ("root", base64_text(checked.root)),
+            ("signed by", checked.ledger),
+            ("cosigned by", ", ".join(checked.witnesses)),
+            ("looked after", f"since {showing.when(checked.since_ms)}, when it had {checked.since_size}"),
+        ]
+    )
+    if seen is not None:
+        say("The other checkpoint is of the same log.")
+    if to is not None:
+        tell(f"Written to {to}.")
+
+
+def _checked_json(checked: Checked) -> dict[str, Any]:
+    return {
+        "commons": checked.commons,
+        "size": checked.size,
+        "root": checked.root.hex(),
+        "ledger": checked.ledger,
+        "witnesses": list(checked.witnesses),
+        "since": checked.since_ms,
+        "since_size": checked.since_size,
+        "checkpoint": checked.note,
+    }
