@@ -4,14 +4,15 @@ Owns the file that proves that an entry stands in a commons' log, and the chain 
 is followed from a key that one trusts. Needs nothing but the file and that key: no network, no ledger.
 
 A tlog-proof file is text: what the entry is (in its `extra` line), where it stands, the hashes up to the root, and the
-checkpoint with that root. In `extra` stands canonical MessagePack `[leaf data, [envelope of a rekey …]]`.
+checkpoint with that root. In `extra` stands canonical MessagePack `[leaf data, [envelope of a rekey …]]`, and after
+these maybe the body of the commons' founding, which its name binds: it says what the amounts are of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gesell_protocol.canonical import pack, unpack
 from gesell_protocol.envelopes import Envelope, read_envelope, verify_envelope
@@ -28,13 +29,15 @@ from gesell_protocol.notes import (
     verify_checkpoint,
 )
 from gesell_protocol.refusals import Rejected
-from gesell_protocol.statements import Rekey, Statement, read_statement
+from gesell_protocol.statements import Found, Rekey, Statement, read_statement
 from gesell_protocol.tree import HASH_BYTES, BadProof, check_inclusion
 
 FIRST_LINE: Final = "c2sp.org/tlog-proof@v1"
 #: A leaf of 64 KiB and a hundred hand-overs, in base64, and the rest.
 FILE_MAX_BYTES: Final = 512 * 1024
 HASHES_MAX: Final = 63
+#: Leaf data, hand-overs, and maybe the founding.
+_EXTRAS: Final = ([bytes, list], [bytes, list, bytes])
 
 
 class BadReceipt(ValueError):
@@ -137,7 +140,8 @@ class Proven:
     """What an offline receipt proves: this entry stands in the log of which this is a checkpoint.
 
     `commons` is the log's; `leaf` the entry, its signatures not verified; `statement` what was signed; `ledger` the
-    key that signed the checkpoint; `cosigned` how many of the witnesses asked for have cosigned it.
+    key that signed the checkpoint; `cosigned` how many of the witnesses asked for have cosigned it; `founding` what the
+    commons was founded with, where the file tells.
     """
 
     commons: bytes
@@ -146,27 +150,44 @@ class Proven:
     checkpoint: Checkpoint
     ledger: bytes
     cosigned: int
+    founding: Found | None
 
 
 def write_receipt(
-    leaf_data: bytes, *, index: int, hashes: Sequence[bytes], note: Note, handovers: Sequence[Envelope]
+    leaf_data: bytes,
+    *,
+    index: int,
+    hashes: Sequence[bytes],
+    note: Note,
+    handovers: Sequence[Envelope],
+    founding: bytes | None = None,
 ) -> str:
-    """The offline receipt of an entry as text."""
-    extra = pack([leaf_data, [envelope.wire()[:2] for envelope in handovers]])
+    """The offline receipt of an entry as text; `founding` is the body of the commons' `found`, for who may see it."""
+    carried = [leaf_data, [envelope.wire()[:2] for envelope in handovers]]
+    extra = pack(carried if founding is None else [*carried, founding])
     return str(ProofFile(index=index, hashes=tuple(hashes), note=note, extra=extra))
 
 
-def read_extra(extra: bytes | None) -> tuple[bytes, tuple[Envelope, ...]]:
-    """Leaf data and hand-overs from a receipt's `extra`; raises `BadReceipt` for anything else."""
+class Extra(NamedTuple):
+    """What a receipt carries beside the proof; `founding` is the body of the commons' `found`, if it is there."""
+
+    leaf: bytes
+    handovers: tuple[Envelope, ...]
+    founding: bytes | None
+
+
+def read_extra(extra: bytes | None) -> Extra:
+    """What stands in a receipt's `extra`; raises `BadReceipt` for anything else. Nothing in it is verified."""
     if extra is None:
         raise BadReceipt("the file does not carry the entry that it is to prove")
     try:
         value = unpack(extra)
-        if not isinstance(value, list) or len(value) != 2 or type(value[0]) is not bytes or type(value[1]) is not list:
+        if not isinstance(value, list) or [type(item) for item in value] not in _EXTRAS:
             raise BadReceipt("the file does not carry the entry that it is to prove")
-        return value[0], tuple(read_envelope(one) for one in value[1])
+        handovers = tuple(read_envelope(one) for one in value[1])
     except Rejected as rejected:
         raise BadReceipt(f"the entry in the file can't be read: {rejected}") from None
+    return Extra(value[0], handovers, value[2] if len(value) == 3 else None)
 
 
 def verify_receipt(text: str | bytes, *, ledger: bytes, witnesses: Sequence[NoteKey] = (), quorum: int = 0) -> Proven:
@@ -177,12 +198,13 @@ def verify_receipt(text: str | bytes, *, ledger: bytes, witnesses: Sequence[Note
     its root, and every signature of the statement in the entry.
     """
     proof = read_proof_file(text)
-    data, handovers = read_extra(proof.extra)
+    data, handovers, body = read_extra(proof.extra)
     try:
         leaf = read_leaf(data)
         envelope = Envelope(leaf.body, leaf.signatures)
         statement = read_statement(envelope, min_tick_seconds=1)
         verify_envelope(envelope)
+        founding = _founding(statement, body)
         checkpoint, signer = verify_followed(proof.note, commons=statement.commons, ledger=ledger, handovers=handovers)
         cosigned = count_cosigned(proof.note, witnesses)
         if leaf.seq != proof.index + 1:
@@ -201,7 +223,18 @@ def verify_receipt(text: str | bytes, *, ledger: bytes, witnesses: Sequence[Note
         checkpoint=checkpoint,
         ledger=signer,
         cosigned=cosigned,
+        founding=founding,
     )
+
+
+def _founding(statement: Statement, body: bytes | None) -> Found | None:
+    """The founding that a receipt carries, if it is that of the statement's commons."""
+    if body is None:
+        return statement if isinstance(statement, Found) else None
+    founding = read_statement(Envelope(body, ()), min_tick_seconds=1)
+    if not isinstance(founding, Found) or founding.commons != statement.commons:
+        raise BadReceipt("the founding in the file is not that of its commons")
+    return founding
 
 
 def _line(text: str) -> bytes:

@@ -243,7 +243,13 @@ def _handovers() -> tuple[Envelope, ...]:
 
 
 def _receipt(
-    seq: int, *, size: int = 8, by: str = NEXT, note: Note | None = None, handovers: Sequence[Envelope] | None = None
+    seq: int,
+    *,
+    size: int = 8,
+    by: str = NEXT,
+    note: Note | None = None,
+    handovers: Sequence[Envelope] | None = None,
+    founding: bytes | None = None,
 ) -> str:
     _, log = _log()
     packed = b"".join(map(leaf_hash, log[:size]))
@@ -255,6 +261,7 @@ def _receipt(
         hashes=[hash_of(start, end, size, tiles) for start, end in spans],
         note=note or _checkpoint(size, by=by),
         handovers=_handovers() if handovers is None else handovers,
+        founding=founding,
     )
 
 
@@ -265,6 +272,8 @@ def _receipts() -> Iterator[Case]:
     yield _held("entry 5 of 8, by the key of the founding", _receipt(5), ledger="ledger")
     yield _held("entry 1 of 1", _receipt(1, size=1, by="ledger", handovers=()), ledger="ledger")
     yield _held("entry 5 of 6, before the key changed hands", _receipt(5, size=6, by="ledger"), ledger="ledger")
+    founding = _envelope(_log()[1][0]).body
+    yield _held("entry 5 of 8, with the founding", _receipt(5, founding=founding), ledger=NEXT)
     both = _receipt(6, note=_cosigned(_checkpoint(8, by=NEXT), *WITNESSES))
     yield _held("cosigned by two of two", both, ledger="ledger", witnesses=witnesses, quorum=2)
 
@@ -285,6 +294,7 @@ def _held(name: str, file: str, *, ledger: str, witnesses: Sequence[str] = (), q
         "root": proven.checkpoint.root.hex(),
         "signed_by": proven.ledger.hex(),
         "cosigned": proven.cosigned,
+        "name_of_commons": None if proven.founding is None else proven.founding.name,
     }
 
 
@@ -318,6 +328,8 @@ def _refused_receipts() -> Iterator[Case]:
         "no hand-over": (_receipt(5, handovers=()), "ledger"),
         "a hand-over that the new key has not signed": (_receipt(5, handovers=(half,)), "ledger"),
         "a hand-over that is another statement": (_receipt(5, handovers=(_envelope(log[4]),)), "ledger"),
+        "a founding of another commons": (_receipt(5, founding=_elsewhere()), "ledger"),
+        "a founding that is another statement": (_receipt(5, founding=_envelope(log[4]).body), "ledger"),
         "another first line": (_receipt(5).replace("@v1", "@v2"), "ledger"),
         "something after the file": (_receipt(5) + "more\n", "ledger"),
         "carriage returns": (_receipt(5).replace("\n", "\r\n"), "ledger"),
@@ -337,6 +349,13 @@ def _denied(why: str, file: str, *, ledger: str, witnesses: Sequence[str] = (), 
         asked = _asked(file, ledger, witnesses, quorum)
         return {"name": f"no receipt: {why}", "kind": "receipt refused", **asked, "why": why}
     raise AssertionError(why)
+
+
+def _elsewhere() -> bytes:
+    """The body of a founding that makes another commons."""
+    fields = unpack(_envelope(_log()[1][0]).body)
+    assert isinstance(fields, dict)
+    return pack({**fields, "name": "Elsewhere"})
 
 
 def _flipped(data: bytes) -> bytes:

@@ -138,14 +138,10 @@ async def test_the_wallet_keeps_receipts_and_reads_them_anywhere(town: Town, fol
     done = await bob("receipt", "get", name, "--to", "rent.receipt")
     assert done.status == 0, done.err
     ledger = done.out.split()[-1]
-    assert (await bob("receipt", "get", "founding", "--to", "town.receipt")).status == 0
 
     elsewhere = Wallet(folder, "http://127.0.0.1:1").of("nobody.key")
     done = await elsewhere("receipt", "verify", "rent.receipt", "--ledger", ledger)
     assert done.status == 0, done.err
-    assert f"Pay 250 grains to {town.ada.did}" in done.out
-    assert "+250 grains of WRG" in done.out
-    done = await elsewhere("receipt", "verify", "rent.receipt", "--ledger", ledger, "--founding", "town.receipt")
     assert f"Pay 2.5 WRG to {town.ada.did}" in done.out
     assert f"-2.5 WRG {town.bob.did} (pay)" in done.out
     assert ", tick " in done.out
@@ -158,7 +154,6 @@ async def test_the_wallet_keeps_receipts_and_reads_them_anywhere(town: Town, fol
         (("rent.receipt", "--ledger", town.ada.did), "not signed by"),
         (("rent.receipt", "--ledger", ledger, "--witness", "w.example+0fe2b6ee+AQ", "--quorum", "1"), ""),
         (("bob.key", "--ledger", ledger), "begins with"),
-        (("rent.receipt", "--ledger", ledger, "--founding", "rent.receipt"), "not the receipt of the founding"),
         (("gone.receipt", "--ledger", ledger), "can't be read"),
         (("rent.receipt",), "--ledger"),
     ):
@@ -367,4 +362,4 @@ async def test_a_rekey_is_followed_and_another_key_is_not(folder: Path) -> None:
 
 
 def leaf_data_of(text: str) -> bytes:
-    return read_extra(read_proof_file(text).extra)[0]
+    return read_extra(read_proof_file(text).extra).leaf

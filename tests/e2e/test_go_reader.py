@@ -233,7 +233,7 @@ def _signed_otherwise(mirror: Mirror) -> None:
 
 def _another_entry(mirror: Mirror) -> None:
     proof = read_proof_file((mirror.folder / "proof-1").read_text())
-    other, _ = read_extra(read_proof_file((mirror.folder / "proof-255").read_text()).extra)
+    other = read_extra(read_proof_file((mirror.folder / "proof-255").read_text()).extra).leaf
     text = str(proof).replace(
         base64.b64encode(proof.extra or b"").decode(), base64.b64encode(pack([other, []])).decode()
     )

@@ -283,13 +283,16 @@ def test_a_receipt_is_read_with_nothing_of_ours(case: Case) -> None:
     head, _, note = case["file"].partition("\n\n")
     first, extra, index, *hashes = head.split("\n")
     assert first == "c2sp.org/tlog-proof@v1"
-    data, handovers = msgpack.unpackb(base64.b64decode(extra.removeprefix("extra ")))
+    data, handovers, *founding = msgpack.unpackb(base64.b64decode(extra.removeprefix("extra ")))
     seq, at, (body, signatures), _ = msgpack.unpackb(data)
     assert (seq, at, int(index.removeprefix("index "))) == (case["seq"], case["at"], case["seq"] - 1)
     for key, signature in signatures:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, b"gesell/statement/1\n" + body)
     leaf = sha256(b"\x00" + data).digest()
     assert leaf.hex() == case["leaf"]
+    bodies = [*founding, *([body] if seq == 1 else [])]
+    assert [msgpack.unpackb(one)["name"] for one in bodies] == [case["name_of_commons"]][: len(bodies)]
+    assert all(sha256(b"gesell/commons/1\n" + one).hexdigest()[:32] == case["commons"] for one in bodies)
     root = _plain_inclusion(leaf, seq - 1, case["size"], [base64.b64decode(one) for one in hashes])
     assert root is not None
     assert root.hex() == case["root"]

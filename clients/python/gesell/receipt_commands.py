@@ -7,7 +7,7 @@ file and the ledger's did: no network, no key, no ledger.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -24,8 +24,6 @@ from gesell_protocol.names import base64_text, did_of, holder_text, id_text
 from gesell_protocol.proofs import FILE_MAX_BYTES, BadReceipt, Proven, verify_receipt
 from gesell_protocol.statements import Found
 
-_FOUNDING: Final = "founding"
-
 
 def get(
     statement: str, *, to: Annotated[Path | None, Parameter(name="--to")] = None, options: Options = DEFAULTS
@@ -35,7 +33,7 @@ def get(
     Parameters
     ----------
     statement
-        The id that stands under a payment; or `founding`, for the receipt by which others can read amounts.
+        The id that stands under a payment.
     to
         The file (default: print it).
     """
@@ -44,13 +42,12 @@ def get(
 
 async def _get(statement: str, to: Path | None, options: Options) -> None:
     async with options.reader() as client:
-        name = id_text((await client.founding()).id) if statement == _FOUNDING else statement
-        text = await client.proof(name)
+        text = await client.proof(statement)
         ledger = (await client.check()).ledger
         if to is not None:
             _write(to, text)
         if options.json:
-            fields = {"id": name, "commons": client.commons_id, "ledger": ledger}
+            fields = {"id": statement, "commons": client.commons_id, "ledger": ledger}
             show_json({**fields, "receipt": text} if to is None else {**fields, "file": str(to)})
         elif to is None:
             print(text, end="")
@@ -58,25 +55,22 @@ async def _get(statement: str, to: Path | None, options: Options) -> None:
             say(f"Written to {to}. To check it anywhere: gesell receipt verify {to} --ledger {ledger}")
 
 
-def verify(file: Path, *, founding: Path | None = None, options: Options = DEFAULTS) -> None:
+def verify(file: Path, *, options: Options = DEFAULTS) -> None:
     """Say what a receipt proves, from nothing but the file and the ledger's did; needs no network.
 
     Parameters
     ----------
     file
         The receipt.
-    founding
-        The receipt of the commons' founding: with it, amounts are told in its currency, and the tick.
     """
     with failures_told(reads=True):
         if options.ledger is None:
             raise Mistake("Whose receipt must it be? Name the ledger by its did: --ledger did:key:z6Mk…")
         proven = _proven(file, options)
-        found = None if founding is None else _founding(founding, proven, options)
         if options.json:
-            show_json(_proven_json(proven, found, options))
+            show_json(_proven_json(proven, options))
         else:
-            _show_proven(proven, found, options)
+            _show_proven(proven, options)
 
 
 def _write(path: Path, text: str) -> None:
@@ -102,17 +96,11 @@ def _proven(file: Path, options: Options) -> Proven:
         raise Mistake(f"{file} proves nothing: {error}.", status=1) from None
 
 
-def _founding(file: Path, proven: Proven, options: Options) -> Found:
-    statement = _proven(file, options).statement
-    if not isinstance(statement, Found) or statement.commons != proven.commons:
-        raise Mistake(f"{file} is not the receipt of the founding of {proven.commons.hex()}.", status=1)
-    return statement
-
-
-def _show_proven(proven: Proven, found: Found | None, options: Options) -> None:
-    leaf, statement = proven.leaf, proven.statement
+def _show_proven(proven: Proven, options: Options) -> None:
+    leaf, statement, found = proven.leaf, proven.statement, proven.founding
     envelope = Envelope(leaf.body, leaf.signatures)
-    say(f"It holds: this is entry {leaf.seq} of the books of {proven.commons.hex()}.", strong=True)
+    whose = proven.commons.hex() if found is None else f"{found.name} ({proven.commons.hex()})"
+    say(f"It holds: this is entry {leaf.seq} of the books of {whose}.", strong=True)
     say_lines(describe(envelope, statement, founding=found, handles={}, now_ms=leaf.at_ms))
     tick = "" if found is None else f", tick {found.policy.tick_of(leaf.at_ms)}"
     pairs = [("accepted", moment_text(leaf.at_ms) + tick)]
@@ -123,7 +111,7 @@ def _show_proven(proven: Proven, found: Found | None, options: Options) -> None:
         pairs.append(("witnesses", f"{proven.cosigned} of the {len(options.witness)} named have cosigned it"))
     showing.facts(pairs)
     if found is None and leaf.postings:
-        say("Amounts are in grains: the receipt of the founding (--founding) says how many make one.")
+        say("Amounts are in grains: who asked for this receipt may not see what the commons was founded with.")
 
 
 def _moved(proven: Proven, found: Found | None) -> list[str]:
@@ -140,10 +128,12 @@ def _amount(asset: str, grains: int, found: Found | None) -> str:
     return f"{sign}{format_amount(grains, scale=found.currency.scale)} {asset}"
 
 
-def _proven_json(proven: Proven, found: Found | None, options: Options) -> dict[str, Any]:
-    leaf = proven.leaf
+def _proven_json(proven: Proven, options: Options) -> dict[str, Any]:
+    leaf, found = proven.leaf, proven.founding
     return {
         "commons": proven.commons.hex(),
+        "name": None if found is None else found.name,
+        "currency": None if found is None else {"code": found.currency.code, "scale": found.currency.scale},
         "seq": leaf.seq,
         "at": leaf.at_ms,
         "tick": None if found is None else found.policy.tick_of(leaf.at_ms),

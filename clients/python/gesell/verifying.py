@@ -279,8 +279,7 @@ def _cosigned(text: str, demands: Demands) -> int:
 
 def _hold_against(receipt: Receipt, proven: Proven, file: ProofFile) -> None:
     """Demand that what the ledger proves is what it had given a receipt for."""
-    data, _ = read_extra(file.extra)
-    if leaf_hash(data) != receipt.leaf:
+    if leaf_hash(read_extra(file.extra).leaf) != receipt.leaf:
         raise NotInLog(
             f"what the ledger proves of {id_text(receipt.id)} is not what it gave a receipt for",
             receipt=receipt,

@@ -19,9 +19,10 @@ from gesell_ledger.api.answers import Answered, Page, SignatureRow, json_respons
 from gesell_ledger.api.parameters import Parameter
 from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.reads import sees, visit_whole
-from gesell_ledger.api.rights import READER, nowhere, visit
+from gesell_ledger.api.rights import READER, Visit, nowhere, visit
 from gesell_ledger.api.shapes import Base64url, Did, Seq
 from gesell_ledger.core.books import Entry
+from gesell_ledger.core.visibility import EVERYBODY
 from gesell_ledger.storage.cosigned import Cosigned
 from gesell_ledger.storage.trees import Handover, Tree, Trees
 from gesell_protocol.ed25519 import Signer
@@ -143,16 +144,25 @@ async def get_proof(request: web.Request) -> web.Response:
         raise Refused("not-found", "no statement of this id was accepted, or it is not for you")
     tree = await _load_tree(request)
     note = await _checkpoint(request, tree, witnesses=WITNESSES.find(request))
-    return _text(await _receipt(request, entry, note), cache="private, no-cache")
+    return _text(await _receipt(request, here, entry, note), cache="private, no-cache")
 
 
-async def _receipt(request: web.Request, entry: Entry, note: Note) -> str:
+async def _receipt(request: web.Request, here: Visit, entry: Entry, note: Note) -> str:
     trees, size, index = request.app[TREES], read_checkpoint(note).size, entry.seq - 1
     if index >= size:
         raise Refused("not-found", "no checkpoint that enough witnesses have cosigned covers this entry yet")
     hashes = await trees.prove(entry.commons, inclusion_spans(index, size), size=size)
     handovers = [one.envelope for one in await trees.list_handovers(entry.commons) if one.seq <= size]
-    return write_receipt(entry.leaf_data, index=index, hashes=hashes, note=note, handovers=handovers)
+    (founding,) = await trees.list_entries(entry.commons, first=1, count=1)
+    told = index > 0 and here.sight.entry(1, frozenset((EVERYBODY,)))
+    return write_receipt(
+        entry.leaf_data,
+        index=index,
+        hashes=hashes,
+        note=note,
+        handovers=handovers,
+        founding=founding.body if told else None,
+    )
 
 
 # ── Within ───────────────────────────────────────────────────────────────────────────────────────────────────────

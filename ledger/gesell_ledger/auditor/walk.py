@@ -74,7 +74,7 @@ def read_held(name: str, text: str) -> Held:
     if proof.index >= checkpoint.size:
         # Such an entry would never come by, and a receipt that nobody looked at must not seem to hold.
         raise BadReceipt(f"its checkpoint is of {checkpoint.size} entries and does not cover entry {proof.index + 1}")
-    leaf, _ = read_extra(proof.extra)
+    leaf = read_extra(proof.extra).leaf
     return Held(name, proof.note, checkpoint, text, proof.index + 1, leaf)
 
 

@@ -104,6 +104,7 @@ def receipt(
     signer: Signer = FIRST,
     handovers: Sequence[Envelope] = (),
     note: Note | None = None,
+    founding: bytes | None = None,
 ) -> str:
     """The offline receipt of an entry."""
     log = entries() if log is None else log
@@ -113,6 +114,7 @@ def receipt(
         hashes=path_of(log, seq - 1),
         note=checkpoint(log, signer) if note is None else note,
         handovers=handovers,
+        founding=founding,
     )
 
 
@@ -349,6 +351,8 @@ def test_a_proof_without_extra_is_a_proof_of_tlog_proof_but_no_receipt() -> None
         pack([]),
         pack([b"leaf"]),
         pack([b"leaf", [], []]),
+        pack([b"leaf", [], b"founding", b"more"]),
+        pack([b"leaf", [], None]),
         pack(["leaf", []]),
         pack([b"leaf", b""]),
         pack([b"leaf", {"a": 1}]),
@@ -361,6 +365,22 @@ def test_a_proof_without_extra_is_a_proof_of_tlog_proof_but_no_receipt() -> None
 def test_an_extra_of_another_form_is_refused(extra: bytes | None) -> None:
     with pytest.raises(BadReceipt):
         read_extra(extra)
+
+
+def test_a_receipt_tells_what_the_commons_was_founded_with() -> None:
+    proven = verify_receipt(receipt(founding=FOUND.body), ledger=FIRST.public_key)
+    assert proven.founding is not None
+    assert (proven.founding.name, proven.founding.currency.code) == ("Wörgl", "WRG")
+    assert verify_receipt(receipt(), ledger=FIRST.public_key).founding is None
+    assert verify_receipt(receipt(1), ledger=FIRST.public_key).founding is not None, "it is the entry itself"
+
+
+def test_a_founding_that_is_not_its_commons_is_refused() -> None:
+    other = write_found([ANNA], ledger=FIRST.public_key, now_ms=NOW_MS + 1).body
+    joined = read_leaf(entries()[1]).body
+    for body in (other, joined, b"", FOUND.body + b"\x00"):
+        with pytest.raises(BadReceipt):
+            verify_receipt(receipt(founding=body), ledger=FIRST.public_key)
 
 
 # ── Witnesses ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -471,7 +491,7 @@ def test_a_memo_beside_a_hand_over_does_not_go_into_the_file() -> None:
         commons=COMMONS, ledger=SECOND.public_key, memo=Memo(bytes(16), "a new machine"),
     )  # fmt: skip
     text = receipt(signer=SECOND, handovers=[plain])
-    _, handovers = read_extra(read_proof_file(text).extra)
+    handovers = read_extra(read_proof_file(text).extra).handovers
     assert handovers == (Envelope(plain.body, plain.signatures),)
     assert verify_receipt(text, ledger=FIRST.public_key).ledger == SECOND.public_key
 
