@@ -150,10 +150,12 @@ def _indented(text: str) -> str:
 
 
 def test_shell_walk_of_the_readme_runs_as_it_is_written(folder: Path) -> None:
-    (walk,) = [text for text in blocks(ROOT / "README.md", "sh") if "gesell key new" in text]
+    walk, trust = [text for text in blocks(ROOT / "README.md", "sh") if "gesell key new" in text or "receipt" in text]
     service = Service(folder)
     try:
-        done = _shell(walk, _environment(folder, service.start().url), folder)
+        url = service.start().url
+        text = f"{walk}\n{trust}".replace("http://127.0.0.1:8420", url)
+        done = _shell(text, _environment(folder, url), folder)
     finally:
         service.end()
     assert done.returncode == 0, done.stderr
@@ -161,6 +163,9 @@ def test_shell_walk_of_the_readme_runs_as_it_is_written(folder: Path) -> None:
     assert "paid for answer" in done.stdout
     assert "given             1.5 h" in done.stdout
     assert "Thank you" in done.stdout
+    assert "It holds: this is entry 10 of the books of Lindental" in done.stdout
+    assert "Lindental (" in done.stdout
+    assert "the log holds." in done.stdout
 
 
 def test_gifts_of_the_members_page_run_as_they_are_written(service: Service, commons: str, folder: Path) -> None:
@@ -194,7 +199,7 @@ def test_books_are_exported_as_the_page_says(service: Service, commons: str, fol
 
 #: Of each page its shell blocks, by what they hold and which test runs them.
 SHELL = {
-    "README.md": ("make demo", "gesell key new ada.key", "/v1/prepare"),  # CI itself, and the tests here
+    "README.md": ("make demo", "gesell key new ada.key", "gesell receipt", "/v1/prepare"),  # CI itself, and the tests here
     "app-developer.md": ("/balances",),  # here
     "audit.md": ("gesell audit",),  # here
     "export.md": ("--format hledger",),  # here
