@@ -199,7 +199,12 @@ def test_books_are_exported_as_the_page_says(service: Service, commons: str, fol
 
 #: Of each page its shell blocks, by what they hold and which test runs them.
 SHELL = {
-    "README.md": ("make demo", "gesell key new ada.key", "gesell receipt", "/v1/prepare"),  # CI itself, and the tests here
+    "README.md": (
+        "make demo",
+        "gesell key new ada.key",
+        "gesell receipt",
+        "/v1/prepare",
+    ),  # CI itself, and the tests here
     "app-developer.md": ("/balances",),  # here
     "audit.md": ("gesell audit",),  # here
     "export.md": ("--format hledger",),  # here

@@ -368,7 +368,9 @@ def test_the_shell_of_the_page_answers_as_it_is_written(town: Town) -> None:
 
 def shape_of(text: str) -> str:
     """An answer without what differs from run to run."""
-    lines = sorted(text.splitlines()) if text.startswith("gesell/") else text.splitlines()
-    return "\n".join(
-        re.sub(r"[0-9a-f]{32}|\+[0-9a-f]{8}\+|[A-Za-z0-9+/]{43}[A-Za-z0-9+/]*=*", "*", line) for line in lines
-    )
+    lines = [
+        re.sub(r"[0-9a-f]{32}|\+[0-9a-f]{8}\+|[A-Za-z0-9+/]{43}[A-Za-z0-9+/]*=*", "*", line)
+        for line in text.splitlines()
+    ]
+    # Who cosigned first stands first.
+    return "\n".join(sorted(lines) if text.startswith("gesell/") else lines)
