@@ -15,7 +15,7 @@ from typing import Any, Final
 from gesell_ledger.auditor.auditing import Question, audit_file
 from gesell_ledger.auditor.checks import Checks
 from gesell_ledger.auditor.findings import Verdict
-from gesell_ledger.auditor.walk import Held, read_held
+from gesell_ledger.auditor.held import Held, read_held
 from gesell_protocol.canonical import unpack
 from gesell_protocol.log import Leaf, Posting
 from gesell_protocol.names import POOL

@@ -928,8 +928,11 @@ class PlainCommons:
     def _plan_rekey(self, body: Body, signers: set[bytes]) -> _Plan:
         if body["ledger"] not in signers:
             raise _No("not-authorised")
+        if body["ledger"] in self.key_owner:
+            raise _No("key-taken")
 
         def effect(seq: int) -> None:
+            self.key_owner[self.ledger_key] = self.ledger_key
             self.ledger_key = body["ledger"]
 
         return _Plan(effect=effect)

@@ -69,6 +69,9 @@ COMMONS_AT_ONCE: Final = 4
 #: About how many KB the warm books of all commons together may take: a peer or key each, and what fresh money adds.
 WARM_MAX: Final = 40_000
 
+_NOT_OURS: Final = Refusal(
+    code="unavailable", detail="another key speaks for this commons now; nothing can be signed in its log here"
+)
 _SAME_BEGINNING: Final = Refusal(
     code="unknown-commons", detail="this ledger has a commons whose name begins the same; found yours with another id"
 )
@@ -254,9 +257,10 @@ class Sequencer:
                 # Taken out, and put back only after the commit: a batch that fails leaves nothing behind.
                 transaction = Batch(connection, commons, self._rules, self._take_warm(commons))
                 books = await transaction.lock()
-                outcomes, leaves = await self._decide_in(transaction, books, batch) if books is not None else ([], [])
-        if books is None:
-            return [_SAME_BEGINNING] * len(batch)
+                refusal = self._not_ours(books)
+                if refusal is not None or books is None:
+                    return [refusal or _SAME_BEGINNING] * len(batch)
+                outcomes, leaves = await self._decide_in(transaction, books, batch)
         if books.commons is not None:
             self._keep_warm(commons, transaction.leave_warm(books))
         self._metrics.batch_statements.observe(len(batch))
@@ -265,6 +269,12 @@ class Sequencer:
             for tell in self.after_commit:
                 tell(commons)
         return _answers_of(books, outcomes, leaves)
+
+    def _not_ours(self, books: Books | None) -> Refusal | None:
+        """Why nothing can be said in this commons here, whatever it is."""
+        if books is not None and books.commons is not None and books.commons.ledger != self._ledger:
+            return _NOT_OURS
+        return None
 
     async def _decide_in(
         self, transaction: Batch, books: Books, batch: Sequence[Submission]

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from gesell_protocol.canonical import pack, unpack
 from gesell_protocol.envelopes import Envelope, read_envelope, verify_envelope
-from gesell_protocol.log import Leaf, leaf_hash, read_leaf
+from gesell_protocol.log import Leaf, leaf_hash, leaf_of, read_leaf
 from gesell_protocol.names import base64_text, unbase64
 from gesell_protocol.notes import (
     BadNote,
@@ -28,6 +28,7 @@ from gesell_protocol.notes import (
     read_note,
     verify_checkpoint,
 )
+from gesell_protocol.receipts import Receipt, ReceiptMismatch, check_receipt
 from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Found, Rekey, Statement, read_statement
 from gesell_protocol.tree import HASH_BYTES, BadProof, check_inclusion
@@ -195,7 +196,7 @@ def verify_receipt(text: str | bytes, *, ledger: bytes, witnesses: Sequence[Note
 
     `ledger` is the key now or at any time before: hand-overs in the file are followed from it. At least `quorum` of
     `witnesses` must have cosigned the checkpoint. Checked are the checkpoint's signature, the hashes from the entry to
-    its root, and every signature of the statement in the entry.
+    its root, every signature of the statement in the entry, and that it posts what was signed.
     """
     proof = read_proof_file(text)
     data, handovers, body = read_extra(proof.extra)
@@ -212,7 +213,8 @@ def verify_receipt(text: str | bytes, *, ledger: bytes, witnesses: Sequence[Note
         check_inclusion(
             leaf_hash(data), index=proof.index, size=checkpoint.size, root=checkpoint.root, proof=proof.hashes
         )
-    except (Rejected, BadNote, BadProof) as error:
+        _check_posted(leaf, envelope, statement, founding)
+    except (Rejected, BadNote, BadProof, ReceiptMismatch) as error:
         raise BadReceipt(str(error)) from None
     if cosigned < quorum:
         raise BadReceipt(f"{cosigned} of the witnesses have cosigned its checkpoint, {quorum} must have")
@@ -225,6 +227,23 @@ def verify_receipt(text: str | bytes, *, ledger: bytes, witnesses: Sequence[Note
         cosigned=cosigned,
         founding=founding,
     )
+
+
+def _check_posted(leaf: Leaf, envelope: Envelope, statement: Statement, founding: Found | None) -> None:
+    """Check that the entry posts what was signed, and was taken while that was valid: a ledger could prove its lie."""
+    if leaf.at_ms > statement.expires_ms:
+        raise BadReceipt("the statement had expired by the entry's time")
+    receipt = Receipt(
+        commons=statement.commons,
+        seq=leaf.seq,
+        at_ms=leaf.at_ms,
+        tick=0,
+        id=statement.id,
+        leaf=leaf_of(**leaf._asdict()),
+        postings=leaf.postings,
+    )
+    currency = None if founding is None else founding.currency.code
+    check_receipt(receipt, envelope=envelope, statement=statement, currency=currency)
 
 
 def _founding(statement: Statement, body: bytes | None) -> Found | None:

@@ -93,6 +93,8 @@ def test_a_ledger_goes_over_to_a_new_key_and_readers_follow(place: tuple[Path, s
     assert "in: 1 commons" in done.stdout
     again = gesell(*words)
     assert (again.returncode, "done already" in again.stderr) == (1, True), again
+    back = gesell(*words[:3], "--key", str(folder / "new.key"), "--new-key", str(folder / "old.key"))
+    assert (back.returncode, "key-taken" in back.stderr) == (1, True), back
     with pytest.raises(DidNotStart, match="belongs to the ledger"):
         serve(folder, dsn, "old.key")
 

@@ -824,3 +824,18 @@ async def test_who_asked_and_went_away_leaves_a_statement_that_is_decided(
         await asyncio.gather(asking, return_exceptions=True)
     (answer,) = await sequencer.submit([pay])
     assert in_short(answer) == "replayed"
+
+
+async def test_who_has_not_the_key_that_speaks_for_a_commons_takes_nothing_in_it(
+    database: Database, clock: SetClock
+) -> None:
+    async with open_sequencer(database.dsn, clock) as sequencer:
+        town = await Town(clock).found(sequencer)
+    async with open_pool(database.dsn, connections=2) as pool:
+        other = Sequencer(pool, clock, ledger=STRANGER.public_key, metrics=Metrics())
+        before = await database.dump(town.name)
+        (answer,) = await other.submit([town.pay()])
+        await other.stop(seconds=5)
+    assert isinstance(answer, Refusal)
+    assert answer.code == "unavailable"
+    assert await database.dump(town.name) == before

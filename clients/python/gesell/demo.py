@@ -139,7 +139,7 @@ async def run_demo(*, seconds: int, seed: int) -> int:
             console.print(f"\nThe proof (gesell db check, {about.seq} entries):\n")
             proven = _gesell("db", "check", "--data", folder)
             console.print("\nThe same by a stranger, who has the address and trusts nobody (gesell audit):\n")
-            audited = _gesell("audit", url, "--commons", about.id)
+            audited = _gesell("audit", url, "--commons", about.id, "--demo")
     return shown or proven or audited
 
 

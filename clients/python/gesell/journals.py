@@ -18,8 +18,8 @@ from typing import BinaryIO, Final
 
 from gesell.export_books import Asset, Books, Entry, day_text, padded, sums_of, utc_text
 from gesell.export_tables import Writer
-from gesell.foreign import one_line
 from gesell.journal_names import beancount_names, hledger_names
+from gesell_protocol.foreign import one_line
 from gesell_protocol.names import Holder, did_of, id_text
 from gesell_protocol.notes import Note, read_checkpoint
 from gesell_protocol.statements import LEDGER_TYPES

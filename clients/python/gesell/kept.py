@@ -17,7 +17,9 @@ from gesell.errors import OutcomeUnknown
 def keep(error: OutcomeUnknown) -> Path:
     """Keep the envelope of an unknown outcome, so that `gesell resend` can settle it; returns the file."""
     path = _made(state_folder()) / f"{error.id}.envelope"
-    path.write_bytes(error.envelope_bytes)
+    # A memo may travel in it: nobody else's to read, whatever the folder lets through.
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(error.envelope_bytes)
     return path
 
 
@@ -29,12 +31,12 @@ def kept() -> list[Path]:
 def keep_evidence(error: CheckFailed) -> Path:
     """Keep what a check found, so that it can be shown to others; returns the file."""
     name = f"{type(error).__name__.lower()}-{time.time_ns() // 1_000_000}.json"
-    return error.save(_made(state_folder() / "evidence") / name)
+    return error.save(_made(_made(state_folder()) / "evidence") / name)
 
 
 def logs_folder() -> Path:
     """Where the last checkpoint of each commons is remembered."""
-    return state_folder() / "logs"
+    return _made(state_folder()) / "logs"
 
 
 def state_folder() -> Path:
@@ -44,5 +46,7 @@ def state_folder() -> Path:
 
 
 def _made(folder: Path) -> Path:
+    """The folder, its own user's alone; parents that are made get the system's usual mode."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
     return folder

@@ -149,10 +149,21 @@ def _write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+        _sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             os.unlink(beside)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on disk too; where folders can't be opened, the system sees to it."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from rich.text import Text
 
 from gesell.amount import Amount
 from gesell.answers import HistoryLine, moment
-from gesell.foreign import is_unfit, one_line
 from gesell_protocol.amounts import format_amount
 from gesell_protocol.fields import Currency
+from gesell_protocol.foreign import is_unfit, one_line
 from gesell_protocol.names import did_of, id_text
 from gesell_protocol.receipts import Receipt
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gesell.foreign import one_line
 from gesell.options import DEFAULTS, Options, run
 from gesell.showing import say, show_json
 from gesell.webhooks import Webhook
+from gesell_protocol.foreign import one_line
 
 
 def add(

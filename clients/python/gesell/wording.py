@@ -18,11 +18,11 @@ from typing import Final
 
 from gesell.amount import Amount
 from gesell.answers import Kind
-from gesell.foreign import one_line
 from gesell.gifts import Gift
 from gesell_protocol import statements
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.fields import Currency, Leg
+from gesell_protocol.foreign import one_line
 from gesell_protocol.names import POOL, Holder, did_of, id_text, peer_of
 from gesell_protocol.policy import Policy
 from gesell_protocol.statements import (

@@ -337,13 +337,22 @@ def decide_stewards(books: Books, submission: money.Signed, at_ms: int) -> Decis
 
 
 def decide_rekey(books: Books, submission: money.Signed, at_ms: int) -> Decision | Refusal:
-    """`rekey`: the ledger speaks with another key from the next entry on, and both keys say so (SPEC §6.3)."""
+    """`rekey`: the ledger speaks with another key from the next entry on, and both keys say so (SPEC §6.3).
+
+    The key that goes is kept as one that is revoked, so that it never comes back, to anybody.
+    """
     statement = submission.statement
     assert isinstance(statement, Rekey)
     assert books.commons is not None
     if statement.ledger not in submission.envelope.signers:
         return Refusal(code="not-authorised", detail="the new key of the ledger has not signed")
-    return Decision(commons=replace(books.commons, ledger=statement.ledger), ledger=statement.ledger)
+    if statement.ledger in books.keys:
+        return Refusal(
+            code="key-taken", detail="the key belongs to a peer, or was the ledger's before: it can't be again"
+        )
+    gone = Key(statement.by, statement.by, books.commons.seq + 1, live=False)
+    changed = replace(books.commons, ledger=statement.ledger)
+    return Decision(commons=changed, ledger=statement.ledger, keys={gone.key: gone})
 
 
 def decide_policy(books: Books, submission: money.Signed, at_ms: int) -> Decision | Refusal:

@@ -27,6 +27,7 @@ from gesell_protocol.statements import (
     Leave,
     Pay,
     Payout,
+    Rekey,
     Suspend,
     Sweep,
     Thank,
@@ -88,6 +89,8 @@ def _add(needs: Needs, submission: Submission) -> None:
             needs.key_rings.add(by)
         case ChangeStewards(stewards=stewards):
             needs.keys.update(stewards)
+        case Rekey(ledger=key, by=by):
+            needs.keys.update((key, by))
         case Erase(statement=target):
             needs.ids.add(target)
         case Gift(by=giver, to=receiver, kind=kind, after=gifts):

@@ -126,8 +126,14 @@ def open_witness(folder: Path, *, name: str, key_file: Path, passphrase: bytes |
             f"{key_file} is there, and what its witness remembered is not ({file}). A witness that forgot could cosign"
             " a fork: put its memory back, or move the key away and begin as another witness, with another name"
         )
+    had_key = key_file.exists()
     records = Records.open(file)
     owner = records.owner()
+    if owner is None and had_key:
+        raise RecordsFault(
+            f"{file} remembers nothing, and its key {key_file} was there before it. A witness that forgot could cosign"
+            " a fork: put its memory back, or move the key away and begin as another witness, with another name"
+        )
     if owner is not None and not key_file.exists():
         raise RecordsFault(f"{folder} remembers what {owner[0]} cosigned, and its key {key_file} is not there")
     signer = load_or_make_key(key_file, passphrase=passphrase).signer()

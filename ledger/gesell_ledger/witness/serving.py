@@ -180,6 +180,8 @@ async def _guard(
         # As a plain answer, so that the connection does not take it for one of its own.
         kept = {name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers}
         return web.Response(status=error.status, text=error.text, headers=kept)
+    except ConnectionError:
+        raise  # who asked has hung up
     except Exception as error:
         log.critical("request_failed", exc_info=error)
         return web.Response(status=500, text="the witness has a fault of its own\n")

@@ -17,7 +17,8 @@ import pytest
 from gesell_ledger.auditor.auditing import Question, audit_file
 from gesell_ledger.auditor.files import PIECE
 from gesell_ledger.auditor.memory import StateFault
-from gesell_ledger.auditor.walk import Stopped, read_held
+from gesell_ledger.auditor.held import read_held
+from gesell_ledger.auditor.walk import Stopped
 from gesell_protocol.log import FILE_FIRST_LINE, write_bundle
 from gesell_protocol.names import uuid7
 from gesell_protocol.proofs import BadReceipt

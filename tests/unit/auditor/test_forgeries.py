@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gesell_ledger.auditor.auditing import Question, audit_file
-from gesell_ledger.auditor.walk import read_held
+from gesell_ledger.auditor.held import read_held
 from gesell_protocol.names import did_of
 from tests.forgeries import ANNA, CASES, VKEYS, Shown, cosigned, forked, honest
 from tests.forgery import NEW_LEDGER, log_of_entries

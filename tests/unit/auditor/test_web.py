@@ -20,7 +20,7 @@ from aiohttp import web
 from gesell_ledger.auditor import web as module
 from gesell_ledger.auditor.auditing import Question, audit_url
 from gesell_ledger.auditor.findings import Verdict
-from gesell_ledger.auditor.walk import read_held
+from gesell_ledger.auditor.held import read_held
 from gesell_ledger.auditor.web import BUNDLE_MAX_BYTES, FetchFault
 from gesell_protocol.log import leaf_hash, write_bundle
 from gesell_protocol.tree import TILE_WIDTH, Frontier, Tile, place_path, tile_width

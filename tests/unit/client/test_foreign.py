@@ -9,11 +9,11 @@ import pytest
 from wire_ledger import BOB, STEWARD, WireLedger, founding, problem, serving
 
 from gesell import Client, UnexpectedAnswer, showing
-from gesell.foreign import one_line
 from gesell.joint import check
 from gesell.options import fail
 from gesell.wording import describe
 from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope
+from gesell_protocol.foreign import one_line
 from gesell_protocol.names import uuid7
 from gesell_protocol.statements import Found, write_body
 

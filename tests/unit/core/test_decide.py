@@ -329,7 +329,9 @@ TABLES: dict[str, list[Row]] = {
         ("not-authorised", "only the ledger", {"by": FIRST, "ledger": SECOND}, (FIRST, SECOND)),
         ("not-authorised", "only the ledger", {"by": LEDGER}, (SECOND,)),
         ("not-authorised", "new key", {}, (LEDGER,)),
-        ("accepted", "", {}, (LEDGER, SECOND)),
+        ("key-taken", "a peer", {}, (LEDGER, SECOND)),
+        ("key-taken", "a peer", {"ledger": PHONE}, (LEDGER, PHONE)),
+        ("accepted", "", {"ledger": SPARE}, (LEDGER, SPARE)),
     ],
 }
 

@@ -9,7 +9,7 @@ import pytest
 from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.refusals import Refusal
-from tests.histories import Twin, fields_of, key, keys_of
+from tests.histories import LEDGER, Twin, fields_of, key, keys_of
 
 ANNA, BEN, PHONE, TABLET = key("anna"), key("ben"), key("phone"), key("tablet")
 STEWARD = key("steward")
@@ -253,3 +253,19 @@ def test_memo_can_be_erased_by_its_author_or_the_stewards_and_the_seal_stays() -
     twin.done("erase", ANNA, statement=joined.id)
     twin.done("erase", STEWARD, statement=joined.id)
     assert fields_of(twin.books.entries[joined.id])["memo"] == memo.seal()
+
+
+# ── The ledger's own key ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_key_that_was_the_ledgers_never_comes_back() -> None:
+    then = key("the next ledger")
+    twin = Twin()
+    twin.done("join", ANNA, handle="anna")
+    twin.done("rekey", LEDGER, signers=(LEDGER, then), ledger=then)
+    assert twin.books.commons is not None
+    assert twin.books.commons.ledger == then
+    assert twin.refusal("sweep", LEDGER, accounts=[ANNA]) == "not-authorised"
+    assert twin.refusal("rekey", then, signers=(LEDGER, then), ledger=LEDGER) == "key-taken"
+    assert twin.refusal("keys", ANNA, signers=(ANNA, LEDGER), add=[LEDGER]) == "key-taken"
+    twin.done("sweep", then, accounts=[ANNA])

@@ -73,10 +73,14 @@ def entries() -> tuple[bytes, ...]:
             at_ms=NOW_MS + seq,
             body=one.body,
             signatures=one.signatures,
-            postings=[Posting("pay", ANNA.public_key, "WRG", -seq), Posting("pay", BEN.public_key, "WRG", seq)],
+            postings=_posted(seq - 3) if seq > 3 else [],
         )
         for seq, one in enumerate(said, 1)
     )
+
+
+def _posted(amount: int) -> list[Posting]:
+    return [Posting("pay", ANNA.public_key, "WRG", -amount), Posting("pay", BEN.public_key, "WRG", amount)]
 
 
 def _payment(by: Signer, to: Signer, amount: int) -> Envelope:
@@ -365,6 +369,27 @@ def test_a_proof_without_extra_is_a_proof_of_tlog_proof_but_no_receipt() -> None
 def test_an_extra_of_another_form_is_refused(extra: bytes | None) -> None:
     with pytest.raises(BadReceipt):
         read_extra(extra)
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "postings"),
+    [
+        (NOW_MS, [("pay", ANNA.public_key, "WRG", -3), ("pay", BEN.public_key, "WRG", 3)]),
+        (NOW_MS, [("pay", ANNA.public_key, "WRG", -2)]),
+        (NOW_MS, [("pay", BEN.public_key, "WRG", -2), ("pay", ANNA.public_key, "WRG", 2)]),
+        (NOW_MS, []),
+        (NOW_MS + 3_600_001, [("pay", ANNA.public_key, "WRG", -2), ("pay", BEN.public_key, "WRG", 2)]),
+    ],
+    ids=["more than was signed", "no sum of zero", "the other way", "nothing", "after it expired"],
+)
+def test_a_ledger_can_not_prove_what_was_not_signed(at_ms: int, postings: list[tuple[str, bytes, str, int]]) -> None:
+    log = list(entries())
+    leaf = read_leaf(log[4])
+    log[4] = leaf_data(
+        seq=5, at_ms=at_ms, body=leaf.body, signatures=leaf.signatures, postings=[Posting(*one) for one in postings]
+    )
+    with pytest.raises(BadReceipt):
+        verify_receipt(receipt(5, log=log), ledger=FIRST.public_key)
 
 
 def test_a_receipt_tells_what_the_commons_was_founded_with() -> None:

@@ -17,8 +17,13 @@ _UNFIT: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _JOINERS: Final = frozenset("\u200c\u200d")
 
 
-def one_line(text: str) -> str:
-    """The text with a mark in place of what is no text: ⏎ for an end of a line, � for the rest; a tab is a space."""
+def one_line(text: str, *, most: int | None = None) -> str:
+    """The text with a mark in place of what is no text: ⏎ for an end of a line, � for the rest; a tab is a space.
+
+    Of a text longer than `most` characters the beginning and an ellipsis.
+    """
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
     if text.isprintable():
         return text
     line = _LINE_ENDS.sub("⏎", text).replace("\t", " ")
