@@ -33,7 +33,15 @@ NEW_LEDGER: Final = key("the ledger's next key")
 class Scribe:
     """A commons kept by the core alone: what is said must be accepted. `now_ms` is its clock, set at will."""
 
-    def __init__(self, *, now_ms: int = START_MS, steward: str = "sara", ledger: bytes = LEDGER, **policy: Any) -> None:
+    def __init__(
+        self,
+        *,
+        now_ms: int = START_MS,
+        steward: str = "sara",
+        ledger: bytes = LEDGER,
+        name: str = "Wörgl",
+        **policy: Any,
+    ) -> None:
         self.now_ms = now_ms
         self.books = Books()
         self.entries: list[Entry] = []
@@ -43,7 +51,7 @@ class Scribe:
             "type": "found",
             "by": key(steward),
             "ledger": ledger,
-            "name": "Wörgl",
+            "name": name,
             "currency": {"code": CODE, "scale": 6},
             "policy": {**POLICY, **policy},
             "stewards": keys_of(steward),

@@ -6,8 +6,9 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gesell_ledger.auditor.auditing import Question, Tell, audit_file, audit_url
 from gesell_ledger.auditor.findings import Verdict
+from gesell_ledger.auditor.held import Held, read_held
 from gesell_ledger.auditor.memory import StateFault
-from gesell_ledger.auditor.walk import Held, Stopped, read_held
+from gesell_ledger.auditor.sentences import clean
+from gesell_ledger.auditor.walk import Stopped
 from gesell_ledger.auditor.web import FetchFault
 from gesell_protocol.names import peer_of
 from gesell_protocol.notes import BadNote, NoteKey
@@ -44,6 +47,7 @@ def audit(
     witness: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     quorum: int | None = None,
     state: Path | None = None,
+    demo: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter("--json", negative="")] = False,
 ) -> None:
     """Check a commons' log with no trust: every signature, posting, melt and hash, from the statements alone.
@@ -68,28 +72,35 @@ def audit(
         How many of these witnesses must have cosigned; all of them, if it is not said.
     state
         A file that keeps how far the audit is: it goes on from there, also when the log has grown.
+    demo
+        The log is of a demo clock, which may be ahead of yours.
     json_
         Print JSON.
     """
     try:
-        question = Question(
-            held=tuple(_read_held(path) for path in (*checkpoint, *receipt)),
-            trusted=None if ledger is None else peer_of(ledger),
-            witnesses=tuple(map(_read_witness, witness)),
-            quorum=len(witness) if quorum is None else _within(quorum, len(witness)),
-            state=state,
-        )
+        question = question_of((*checkpoint, *receipt), witness, quorum=quorum, demo=demo)
+        question = replace(question, trusted=None if ledger is None else peer_of(ledger), state=state)
         verdict = _ask(log, question, commons)
     except Stopped as stopped:
         kept = f"; `--state {state}` goes on from there" if state is not None else ""
         print(f"gesell: {stopped}{kept}", file=sys.stderr)
         sys.exit(130)
     except _OWN_FAULTS as fault:
-        print(f"gesell: {fault}", file=sys.stderr)
+        print(clean(f"gesell: {fault}"), file=sys.stderr)
         sys.exit(1)
     print(json.dumps(verdict.fields()) if json_ else verdict)
     if not verdict.holds:
         sys.exit(1)
+
+
+def question_of(held: Iterable[Path], witnesses: Sequence[str], *, quorum: int | None, demo: bool) -> Question:
+    """What the options ask; raises `OSError` and `ValueError`, whose sentence says which file or word is none."""
+    question = Question(
+        held=tuple(map(_read_held, held)),
+        witnesses=tuple(map(_read_witness, witnesses)),
+        quorum=len(witnesses) if quorum is None else _within(quorum, len(witnesses)),
+    )
+    return replace(question, now_ms=None) if demo else question
 
 
 def _ask(log: str, question: Question, commons: str | None) -> Verdict:

@@ -199,8 +199,10 @@ def rekey(
     print(
         f"handed over: {did_of(old.public_key)}\n         to: {did_of(new.public_key)}\n"
         f"         in: {done} commons\n"
-        f"Serve with --key {new_key} from now on. Keep the old key's file until nobody asks for it any more: what it\n"
-        "signed stays signed, and who stole it could still sign what looks like the past."
+        f"Back {new_key} up, and serve with --key {new_key} from now on. Tell your witnesses, who start again with\n"
+        f"  --ledger {did_of(old.public_key)},{did_of(new.public_key)}\n"
+        "and your members the new did. What the old key signed stays signed; nothing needs its file any more, and who\n"
+        "stole it could still sign what looks like the past."
     )
 
 

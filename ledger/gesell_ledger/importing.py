@@ -6,7 +6,8 @@ Owns the order that makes it safe: nothing is stored of a log that does not hold
 2. No service runs on the database meanwhile; the database is this key's, or nobody's yet.
 3. What is stored already of this commons is the beginning of the file, or nothing is done.
 4. Entries are decided by the core with their own time as the clock, stored in batches, a transaction each, and every
-   leaf is compared with the file's. Interrupted, it goes on after the last batch.
+   leaf is compared with the file's; before the last batch is committed, the root with the audit's. Interrupted, it goes
+   on after the last batch. A file that is no longer the one that was audited is a fault, and its batch is not stored.
 5. Until the last batch is stored no key speaks for the commons, so that no service starts on it by half.
 6. Texts of memos are not in a log, so they are not imported; their seals are.
 """
@@ -38,9 +39,11 @@ from gesell_ledger.storage.postgres import (
 )
 from gesell_ledger.storage.trees import Trees
 from gesell_protocol.envelopes import Envelope
-from gesell_protocol.log import read_leaf
+from gesell_protocol.log import leaf_hash, read_leaf
 from gesell_protocol.names import base64_text, did_of
+from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import read_statement
+from gesell_protocol.tree import Frontier
 
 if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
@@ -48,14 +51,16 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 2
 SECONDS: Final = 600
 BATCH: Final = 1_000
-#: How far ahead of the clock the last entry of a log on a real clock may be.
-AHEAD_MS: Final = 120_000
 
 Tell = Callable[[int, int], None]
 
 
 class ImportFault(Fault):
     """The log can't be imported; the sentence says why, and what to do."""
+
+
+class _Changed(Exception):
+    """The file is not the one that was audited; the sentence says where it shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +71,13 @@ class Imported:
     stored: int
 
 
-def check_log(path: Path, *, ledger: bytes, tell: Tell | None = None) -> Verdict:
-    """Rule 1: the verdict on a log file that may be imported by the ledger of this key. Raises `ImportFault`."""
+def check_log(path: Path, *, ledger: bytes, question: Question | None = None, tell: Tell | None = None) -> Verdict:
+    """Rule 1: the verdict on a log file that may be imported by the ledger of this key. Raises `ImportFault`.
+
+    `question` is what is asked of the log besides: what others hold of it, and on which clock it is.
+    """
     try:
-        verdict = audit_file(path, Question(), tell=tell)
+        verdict = audit_file(path, question or Question(), tell=tell)
     except OSError as error:
         raise ImportFault(f"{path} can't be read: {error.strerror or error}") from None
     if verdict.finding is not None:
@@ -97,22 +105,25 @@ async def import_log(
         try:
             begun = await _find_begun(pool, verdict, log)
             await _Import(pool, verdict, begun).run(log, tell)
-        except Wrong as wrong:
-            raise ImportFault(f"{path} changed while it was read: {wrong.finding}") from None
+        except (Wrong, Rejected, _Changed) as fault:
+            said = fault.finding if isinstance(fault, Wrong) else fault
+            raise ImportFault(
+                f"{path} changed since it was audited, and nothing more of it is stored: {said}. Run it again with a"
+                " file that nobody writes to"
+            ) from None
         finally:
             log.close()
         tree = await Trees(pool).load(verdict.commons)
+        # What the last batch was held to before it was committed (rule 4): only a fault of ours could differ here.
         assert tree is not None
         assert (tree.frontier.size, tree.frontier.root) == (verdict.size, verdict.root), "the same root as the file's"
         assert tree.ledger == key.public_key, "the same key speaks for it"
-        return Imported(verdict=verdict, stored=verdict.size - begun)
+        return Imported(verdict=verdict, stored=verdict.size - begun.size)
 
 
 async def _claim(pool: Pool, verdict: Verdict, *, key: bytes, demo: bool) -> None:
     """Rule 2."""
     now_ms = verdict.last_ms if demo else Clock().look()
-    if verdict.last_ms > now_ms + AHEAD_MS:
-        raise ImportFault("the log runs ahead of the clock: it is a demo's. Import it into another demo: --demo")
     await check_unserved(pool)
     row = await claim_ledger(pool, key=key, demo=demo, now_ms=now_ms)
     if row["key"] != key:
@@ -124,11 +135,11 @@ async def _claim(pool: Pool, verdict: Verdict, *, key: bytes, demo: bool) -> Non
         await store_heartbeat(pool, verdict.last_ms)
 
 
-async def _find_begun(pool: Pool, verdict: Verdict, log: LogFile) -> int:
-    """Rule 3: how many entries are stored, and passed over in the file."""
+async def _find_begun(pool: Pool, verdict: Verdict, log: LogFile) -> Frontier:
+    """Rule 3: the tree of the entries that are stored, which are passed over in the file."""
     tree = await Trees(pool).load(verdict.commons)
     if tree is None:
-        return 0
+        return Frontier()
     size = tree.frontier.size
     if size > verdict.size:
         raise ImportFault(f"nothing is imported: the commons is here with {size} entries, the file has {verdict.size}")
@@ -139,16 +150,21 @@ async def _find_begun(pool: Pool, verdict: Verdict, log: LogFile) -> int:
         )
     if tree.ledger not in (verdict.key_at(size), UNFINISHED):
         raise ImportFault(f"nothing is imported: the key {did_of(tree.ledger)} speaks for the commons here")
-    return size
+    if size == verdict.size and tree.ledger == UNFINISHED:
+        raise ImportFault(
+            f"nothing is imported: a longer log of this commons is here by half, its first {size} entries, and this"
+            " file has no more. Import that log, or a longer one, to its end"
+        )
+    return tree.frontier
 
 
 class _Import:
     """Rules 4 and 5, batch by batch."""
 
-    def __init__(self, pool: Pool, verdict: Verdict, begun: int) -> None:
+    def __init__(self, pool: Pool, verdict: Verdict, begun: Frontier) -> None:
         self._pool = pool
         self._verdict = verdict
-        self._size = begun
+        self._tree = begun
         self._rules = Rules()
         self._warm: Warm | None = None
 
@@ -157,7 +173,9 @@ class _Import:
         for batch in _batches(log):
             await self._store(batch)
             if tell is not None:
-                tell(self._size, self._verdict.size)
+                tell(self._tree.size, self._verdict.size)
+        if self._tree.size < self._verdict.size:
+            raise _Changed(f"it ends after {self._tree.size} entries")
 
     async def _store(self, batch: list[bytes]) -> None:
         verdict = self._verdict
@@ -172,23 +190,28 @@ class _Import:
                 raise ImportFault(
                     "the ledger has a commons whose name begins the same: import into a ledger of its own"
                 )
-            if (books.commons.seq if books.commons is not None else 0) != self._size:
+            if (books.commons.seq if books.commons is not None else 0) != self._tree.size:
                 raise ImportFault("somebody else wrote to the commons meanwhile: nothing more is imported")
             if books.commons is not None:
-                books.commons = replace(books.commons, ledger=verdict.key_at(self._size))
+                books.commons = replace(books.commons, ledger=verdict.key_at(self._tree.size))
             await transaction.load(books, needs_of(submissions))
             before = dict(books.accounts)
             accepted = list[Accepted]()
             for data, leaf, submission in zip(batch, leaves, submissions, strict=True):
                 outcome = decide(books, submission, now_ms=leaf.at_ms, ledger=verdict.keys[0][1])
-                assert isinstance(outcome, Accepted), f"entry {leaf.seq} was audited, and is refused: {outcome}"
-                assert outcome.entry.leaf_data == data, f"entry {leaf.seq} was audited, and comes out otherwise"
+                if not isinstance(outcome, Accepted):
+                    raise _Changed(f"its entry {leaf.seq} is not accepted")
+                if outcome.entry.leaf_data != data:
+                    raise _Changed(f"its entry {leaf.seq} comes out otherwise")
                 books.apply(outcome.decision, outcome.entry)
                 accepted.append(outcome)
             await transaction.store(books, accepted, before, {})
-            self._size += len(batch)
-            if self._size < verdict.size:
+            tree, _ = self._tree.grown(map(leaf_hash, batch))
+            if tree.size < verdict.size:
                 await mark_unfinished(connection, commons)
+            elif (tree.size, tree.root) != (verdict.size, verdict.root):
+                raise _Changed("its entries do not hash to the root that was audited")
+        self._tree = tree
         self._warm = transaction.leave_warm(books)
 
 

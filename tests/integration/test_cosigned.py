@@ -15,7 +15,7 @@ from aiohttp import web
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Receipted, Sequencer
 from gesell_ledger.settings import WitnessPlace
-from gesell_ledger.storage.cosigned import FIRST, Cosigned
+from gesell_ledger.storage.cosigned import FIRST, RECENT, Cosigned
 from gesell_ledger.storage.trees import Trees
 from gesell_ledger.submitting import ANSWER_MAX_BYTES, Outdated, WitnessDown, WitnessRefused, open_session, submit
 from gesell_ledger.witnessing import TRIES, Witnessing
@@ -82,17 +82,65 @@ async def test_cosignatures_of_one_checkpoint_come_together(pool: Pool) -> None:
     assert await cosigned.load(commons_of(b"another"), at_least=1) is None
 
 
-async def test_only_an_older_one_that_more_have_cosigned_stays(pool: Pool) -> None:
+async def test_past_the_newest_sizes_only_one_that_more_have_cosigned_stays(pool: Pool) -> None:
+    cosigned = Cosigned(pool)
+    await add(cosigned, 1, 0, 1, 2)
+    await add(cosigned, 2, 0, 1)
+    await add(cosigned, 3, 0, 1)
+    for size in range(4, 4 + RECENT):
+        await add(cosigned, size, 3)
+    assert await kept(pool) == [(1, 3), (3, 2), *((size, 1) for size in range(4, 4 + RECENT))]
+    # One that comes too late is forgotten at once.
+    await add(cosigned, 2, 0, 1)
+    assert await kept(pool) == [(1, 3), (3, 2), *((size, 1) for size in range(4, 4 + RECENT))]
+
+
+async def test_past_one_that_all_have_cosigned_nothing_stays(pool: Pool) -> None:
     cosigned = Cosigned(pool)
     await add(cosigned, 3, 0, 1, 2, 3)
     await add(cosigned, 5, 0, 1)
     await add(cosigned, 7, 3)
-    await add(cosigned, 9, 0, 2)
-    assert await kept(pool) == [(3, 4), (9, 2)]
-    await add(cosigned, 4, 0, 1)
-    assert await kept(pool) == [(3, 4), (9, 2)]
-    await add(cosigned, 9, 1, 3)
-    assert await kept(pool) == [(9, 4)]
+    assert await kept(pool) == [(3, 4), (5, 2), (7, 1)]
+    await add(cosigned, 7, 0, 1, 2)
+    assert await kept(pool) == [(7, 4)]
+
+
+async def test_cosignatures_that_come_late_meet_the_others(pool: Pool) -> None:
+    cosigned = Cosigned(pool)
+    for size in range(1, 30):
+        await add(cosigned, size, 0)
+        if size > 10:
+            await add(cosigned, size - 10, 1)
+    note = await cosigned.load(COMMONS, at_least=2)
+    assert note is not None
+    assert read_checkpoint(read_note(note)).size == 19
+
+
+async def test_witnesses_that_are_not_named_any_more_are_counted_out(pool: Pool) -> None:
+    cosigned = Cosigned(pool)
+    await add(cosigned, 3, 0, 1, 2, 3)
+    await add(cosigned, 5, 1, 2)
+    await add(cosigned, 7, 3)
+    await add(cosigned, 9, 0)
+    await cosigned.recount(KEYS)
+    assert await kept(pool) == [(3, 4), (5, 2), (7, 1), (9, 1)]
+    await cosigned.recount(KEYS[:2])
+    assert await kept(pool) == [(3, 2), (5, 1), (9, 1)]
+    assert await cosigned.load(COMMONS, at_least=3) is None
+    found = read_note(await cosigned.load_for(COMMONS, 3) or "")
+    assert [found.cosigned(key) is not None for key in KEYS] == [True, True, False, False]
+    found.verify(NoteKey(read_checkpoint(found).origin, LEDGER.public_key))
+    await cosigned.recount([])
+    assert await kept(pool) == []
+
+
+async def test_all_pages_are_counted_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gesell_ledger.storage.cosigned.PAGE", 3)
+    cosigned = Cosigned(pool)
+    for size in range(1, 11):
+        await add(cosigned, size, size % 2)
+    await cosigned.recount(KEYS[:1])
+    assert await kept(pool) == [(size, 1) for size in range(2, 11, 2)]
 
 
 async def test_any_order_leaves_the_newest_for_each_count(pool: Pool) -> None:
@@ -325,13 +373,19 @@ class Grown:
 
 @asynccontextmanager
 async def looked_after(
-    pool: Pool, *places: WitnessPlace, round_seconds: float = 0.2, fresh_seconds: float = 3_600
+    pool: Pool,
+    *places: WitnessPlace,
+    round_seconds: float = 0.2,
+    fresh_seconds: float = 3_600,
+    wakes: Grown | None = None,
 ) -> AsyncIterator[Metrics]:
-    """The commons of a database with these witnesses."""
+    """The commons of a database with these witnesses; `wakes` tells of what it adds, as the service itself does."""
     metrics = Metrics()
     witnessing = Witnessing(
         Trees(pool), Cosigned(pool), LEDGER, metrics, places, round_seconds=round_seconds, fresh_seconds=fresh_seconds
     )
+    if wakes is not None:
+        wakes.sequencer.after_commit.append(witnessing.wake)
     task = asyncio.create_task(witnessing.run())
     try:
         yield metrics
@@ -356,6 +410,12 @@ def counted(metrics: Metrics, place: WitnessPlace, reason: str = "") -> float:
 @pytest.fixture(scope="module")
 def witness() -> Iterator[WitnessPlace]:
     with witnessing("witness.example/real", "--ledger", did_of(LEDGER.public_key)) as started:
+        yield WitnessPlace(started.key, started.url)
+
+
+@pytest.fixture(scope="module")
+def second_witness() -> Iterator[WitnessPlace]:
+    with witnessing("witness.example/second", "--ledger", did_of(LEDGER.public_key)) as started:
         yield WitnessPlace(started.key, started.url)
 
 
@@ -403,6 +463,95 @@ async def test_what_is_fresh_is_not_submitted_again(pool: Pool, grown: Grown, wi
         # More than enough rounds and looks for a second one.
         await asyncio.sleep(2.5)
         assert counted(metrics, witness) == 1
+
+
+@asynccontextmanager
+async def hesitating(place: WitnessPlace, *, seconds: float) -> AsyncIterator[WitnessPlace]:
+    """A real witness that is far away: what it answers takes so long."""
+    async with aiohttp.ClientSession() as session:
+
+        async def pass_on(request: web.Request) -> web.Response:
+            body = await request.read()
+            await asyncio.sleep(seconds)
+            async with session.post(f"{place.url}/add-checkpoint", data=body) as response:
+                return web.Response(status=response.status, body=await response.read())
+
+        async with answering(pass_on) as there:
+            yield WitnessPlace(place.key, there.url)
+
+
+@asynccontextmanager
+async def growing(grown: Grown) -> AsyncIterator[None]:
+    """A commons that grows all the time."""
+
+    async def go_on() -> None:
+        while True:
+            await grown.grow()
+            await asyncio.sleep(0.004)
+
+    task = asyncio.create_task(go_on())
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+# The second takes longer than a round.
+@pytest.mark.parametrize("seconds", [0.2, 1.3])
+async def test_while_a_commons_grows_what_two_cosigned_follows(
+    pool: Pool, grown: Grown, witness: WitnessPlace, second_witness: WitnessPlace, seconds: float
+) -> None:
+    cosigned = Cosigned(pool)
+    async with (
+        hesitating(second_witness, seconds=seconds) as slow,
+        looked_after(pool, witness, slow, wakes=grown),
+        growing(grown),
+    ):
+        for _ in range(3):
+            size = grown.size
+
+            async def followed(size: int = size) -> bool:
+                note = await cosigned.load(grown.name, at_least=2)
+                return note is not None and read_checkpoint(read_note(note)).size >= size
+
+            await until(followed)
+
+
+async def test_what_is_added_behind_a_choice_is_chosen_next(
+    pool: Pool, grown: Grown, witness: WitnessPlace, second_witness: WitnessPlace
+) -> None:
+    async with hesitating(second_witness, seconds=0.3) as slow, looked_after(pool, witness, slow):
+        for _ in range(4):
+            # While one submission or another is under way.
+            await grown.grow()
+            await asyncio.sleep(0.35)
+
+        async def by_both() -> bool:
+            return await kept(pool) == [(grown.size, 2)]
+
+        await until(by_both)
+
+
+async def test_at_the_start_witnesses_of_before_are_counted_out(
+    pool: Pool, grown: Grown, witness: WitnessPlace, second_witness: WitnessPlace
+) -> None:
+    async with looked_after(pool, witness, second_witness):
+
+        async def by_both() -> bool:
+            return await kept(pool) == [(grown.size, 2)]
+
+        await until(by_both)
+    async with looked_after(pool, witness):
+
+        async def by_one() -> bool:
+            return await kept(pool) == [(grown.size, 1)]
+
+        await until(by_one)
+        note = read_note(await Cosigned(pool).load(grown.name, at_least=1) or "")
+        assert note.cosigned(witness.key) is not None
+        assert note.cosigned(second_witness.key) is None
 
 
 async def test_a_lying_witness_gets_nothing_into_the_books_and_takes_nothing_from_others(

@@ -11,16 +11,22 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from aiohttp import web
 
-from gesell_ledger.witness.cosigning import FILE
+from gesell.commands import main
+from gesell_ledger.api.connections import make_runner
+from gesell_ledger.witness.cosigning import FILE, Witness, open_witness
 from gesell_ledger.witness.records import hash_of_origin
+from gesell_ledger.witness.serving import make_app
+from gesell_ledger.witness.trusted import Trusted
 from gesell_protocol.names import did_of
 from gesell_protocol.notes import NoteKey, origin_of, read_checkpoint, read_note, read_signatures
 from tests.growing import GrowingLog, write_submission
@@ -53,6 +59,32 @@ def size_at(witness: WitnessProcess, log: GrowingLog) -> int:
     """The size that it cosigned last."""
     status, _, note = witness.ask("GET", page_of(log))
     return read_checkpoint(read_note(note)).size if status == 200 else 0
+
+
+def folder_in(folder: Path) -> Path:
+    """Where `WitnessProcess` has a witness of this name keep what it remembers."""
+    return folder / NAME.replace("/", "-")
+
+
+def open_in(folder: Path) -> Witness:
+    """The same witness within this process."""
+    inner = folder_in(folder)
+    inner.mkdir(exist_ok=True)
+    trusted = Trusted.parse(ledgers=[did_of(LEDGER.public_key)], logs=[])
+    return open_witness(inner, name=NAME, key_file=inner / "witness.key", passphrase=None, trusted=trusted)
+
+
+@asynccontextmanager
+async def served_here(folder: Path) -> AsyncIterator[str]:
+    """Where a witness is served within this process, so that a test can shorten its time limits."""
+    with closing(open_in(folder)) as witness, ThreadPoolExecutor(1) as thread:
+        runner = make_runner(make_app(witness, thread), shutdown_seconds=1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
 
 
 # ── What it answers ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,13 +154,13 @@ def test_a_body_past_every_bound_is_refused_and_the_witness_goes_on(witness: Wit
     assert witness.submit(log.grow(1).submission(0))[0] == 200
 
 
-def test_a_body_that_never_ends_is_cut_off(witness: WitnessProcess) -> None:
-    parts = urlsplit(witness.url)
-    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=60) as connection:
-        connection.sendall(b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nContent-Length: 500\r\n\r\nold 0\n")
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.status == 408
+async def test_a_body_that_never_ends_is_cut_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gesell_ledger.witness.serving.BODY_SECONDS", 0.3)
+    async with served_here(folder) as url, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nContent-Length: 500\r\n\r\nold 0\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
 
 
 def test_what_is_no_http_leaves_no_traceback(witness: WitnessProcess) -> None:
@@ -213,7 +245,7 @@ sys.exit(main(["witness", *sys.argv[1:]]))
 def test_killed_around_the_commit_it_cosigns_no_fork_afterwards(folder: Path, log: GrowingLog, at: str) -> None:
     log.grow(9)
     fork = log.forked(4).grow(5, salt="fork")
-    WitnessProcess(folder, NAME, *KNOWN).start().kill()
+    open_in(folder).close()
     deadly = WitnessProcess(folder, NAME, *KNOWN, command=[sys.executable, "-c", DIES, at]).start()
     with pytest.raises((OSError, http.client.HTTPException)):
         deadly.submit(log.submission(0))
@@ -237,7 +269,7 @@ def test_killed_around_the_commit_it_cosigns_no_fork_afterwards(folder: Path, lo
 def test_killed_at_any_moment_it_never_takes_back_what_it_answered(folder: Path, log: GrowingLog) -> None:
     log.grow(400)
     witness, answered, size = WitnessProcess(folder, NAME, *KNOWN), 0, 0
-    for _ in range(4):
+    for _ in range(2):
         witness.start()
         assert size_at(witness, log) >= answered
         size = size_at(witness, log)
@@ -258,17 +290,18 @@ def test_killed_at_any_moment_it_never_takes_back_what_it_answered(folder: Path,
     witness.kill()
 
 
-def test_what_the_disk_does_not_take_is_not_cosigned(folder: Path, log: GrowingLog) -> None:
-    witness = WitnessProcess(folder, NAME, *KNOWN).start()
-    try:
-        with closing(sqlite3.connect(witness.folder / FILE, isolation_level=None)) as other:
+async def test_what_the_disk_does_not_take_is_not_cosigned(
+    folder: Path, log: GrowingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gesell_ledger.witness.records.BUSY_SECONDS", 0.3)
+    async with served_here(folder) as url:
+        with closing(sqlite3.connect(folder_in(folder) / FILE, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            status, _, body = witness.submit(log.grow(3).submission(0))
-            assert (status, body) == (503, b"the witness can't store anything now; nothing was cosigned\n")
+            (answer,) = await race([url], [log.grow(3).submission(0)])
+            assert answer == (503, "the witness can't store anything now; nothing was cosigned\n")
             other.execute("ROLLBACK")
-        assert witness.submit(log.forked(1).grow(4, salt="fork").submission(0))[0] == 200
-    finally:
-        witness.kill()
+        ((status, _),) = await race([url], [log.forked(1).grow(4, salt="fork").submission(0)])
+        assert status == 200
 
 
 def test_it_ends_in_order_when_it_is_told_to(folder: Path) -> None:
@@ -291,14 +324,14 @@ def test_it_ends_in_order_when_it_is_told_to(folder: Path) -> None:
         (["--name", "w1", *KNOWN, "--key-passphrase-file", "nowhere-at-all"], "nowhere-at-all can't be read"),
     ],
 )
-def test_it_says_one_line_about_what_it_can_not_take(folder: Path, said: list[str], why: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gesell", "witness", "--data", str(folder / "w"), *said],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("gesell: ")
-    assert why in done.stderr
+def test_it_says_one_line_about_what_it_can_not_take(
+    folder: Path, capsys: pytest.CaptureFixture[str], said: list[str], why: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["witness", "--data", str(folder / "w"), *said])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (1, "")
+    assert err.startswith("gesell: ")
+    assert err.count("\n") == 1
+    assert why in err
     assert not (folder / "w" / FILE).exists()

@@ -49,8 +49,9 @@ _STEPS: Final[dict[type[errors.GesellError], str]] = {
 _CHECK_STEPS: Final[dict[type[errors.GesellError], str]] = {
     Equivocation: "The operator owes all of you an explanation; until then, trust nothing that this ledger says.",
     NotInLog: "The operator owes you an explanation.",
-    WrongKey: "Somebody else answers here, or the ledger's key changed without a hand-over: ask the operator.",
-    Unwitnessed: "Try again in a moment; if it stays so, ask the operator who its witnesses are.",
+    WrongKey: "Check the did that you gave (--ledger) first. If it is right, somebody else answers here, or the"
+    " ledger's key changed without a hand-over: ask the operator.",
+    Unwitnessed: "A witness may be away: look again later with gesell checkpoint. There is nothing to repeat.",
     Unchecked: "Try again in a moment: gesell checkpoint.",
 }
 _STEWARDS_SIGN: Final = "Stewards have to sign; add the others' key files with --cosign."

@@ -63,14 +63,15 @@ class HledgerJournal:
                 yield f"commodity 1000.{'0' * asset.scale} {name}"
             account, is_new = self._names.account_of(holder, code)
             if is_new:
-                yield f"account {account}" + (f"  ; did:{did_of(holder)}" if isinstance(holder, bytes) else "")
+                yield f"account {account}" + (f"  ; peer:{did_of(holder)}" if isinstance(holder, bytes) else "")
 
     def _transaction(self, entry: Entry) -> Iterator[str]:
         tags = {
             "seq": entry.seq, "time": utc_text(entry.at_ms), "id": id_text(entry.id), "type": entry.type,
             "by": did_of(entry.by),
         }  # fmt: skip
-        yield f"{day_text(entry.at_ms)} * ({entry.seq}) {_author(self._books, entry)} | {entry.type}"
+        who, what = _author(self._books, entry), _narration(self._books, entry)
+        yield f"{day_text(entry.at_ms)} * ({entry.seq}) {who} | {what}"
         yield "    ; " + ", ".join(f"{name}:{value}" for name, value in tags.items())
         for reason, holder, code, grains in entry.postings:
             account, _ = self._names.account_of(holder, code)
@@ -144,7 +145,8 @@ class BeancountJournal:
                     yield f"  did: {_string(did_of(holder))}"
 
     def _transaction(self, entry: Entry) -> Iterator[str]:
-        yield f"{day_text(entry.at_ms)} * {_string(_author(self._books, entry))} {_string(entry.type)}"
+        who, what = _author(self._books, entry), _narration(self._books, entry)
+        yield f"{day_text(entry.at_ms)} * {_string(who)} {_string(what)}"
         yield f"  seq: {entry.seq}"
         yield f"  time: {_string(utc_text(entry.at_ms))}"
         yield f"  id: {_string(id_text(entry.id))}"
@@ -189,6 +191,14 @@ def _described(asset: Asset) -> str:
 def _author(books: Books, entry: Entry) -> str:
     """Who spoke, as people call it; what is no member and no handle is a steward or the ledger."""
     return books.handles.get(entry.by) or ("the ledger" if entry.type in LEDGER_TYPES else did_of(entry.by))
+
+
+def _narration(books: Books, entry: Entry) -> str:
+    """What was done, to whom where it is one, and what for: `pay ada for bread`."""
+    gained = {one.holder for one in entry.postings if one.amount > 0 and one.reason != "melt"} - {entry.by}
+    to = [books.handles.get(holder, "") for holder in gained if isinstance(holder, bytes)]
+    named = [entry.type, *([to[0]] if len(to) == 1 and to[0] else [f"to {len(to)}"] if len(to) > 1 else [])]
+    return " ".join([*named, *([f"for {entry.category}"] if entry.category is not None else [])])
 
 
 def _string(text: str) -> str:

@@ -202,7 +202,7 @@ def interruptions_kept(client: Client) -> Iterator[None]:
 def waiting_told() -> Iterator[None]:
     """Say on stderr that an answer is still waited for, if it takes long; never used around a question to a person."""
     timer = asyncio.get_running_loop().call_later(
-        SILENCE_SECONDS, tell, "gesell: no answer from the ledger yet; still trying. Ctrl-C ends the waiting."
+        SILENCE_SECONDS, tell, "gesell: still waiting for the ledger or its witnesses; Ctrl-C ends the waiting only."
     )
     try:
         yield

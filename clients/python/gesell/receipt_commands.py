@@ -21,6 +21,7 @@ from gesell.wording import describe, moment_text
 from gesell_protocol.amounts import format_amount
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import base64_text, did_of, holder_text, id_text
+from gesell_protocol.notes import read_checkpoint, read_note
 from gesell_protocol.proofs import FILE_MAX_BYTES, BadReceipt, Proven, verify_receipt
 from gesell_protocol.statements import Found
 
@@ -41,6 +42,7 @@ def get(
 
 
 async def _get(statement: str, to: Path | None, options: Options) -> None:
+    _check_new(to)
     async with options.reader() as client:
         text = await client.proof(statement)
         ledger = (await client.check()).ledger
@@ -73,6 +75,11 @@ def verify(file: Path, *, options: Options = DEFAULTS) -> None:
             _show_proven(proven, options)
 
 
+def _check_new(path: Path | None) -> None:
+    if path is not None and path.exists():
+        raise Mistake(f"{path} is there already, and what is kept as proof is not written over: say another file.")
+
+
 def _write(path: Path, text: str) -> None:
     try:
         with draft_of(str(path)) as file:
@@ -93,7 +100,13 @@ def _proven(file: Path, options: Options) -> Proven:
     except OSError as error:
         raise Mistake(f"{file} can't be read: {error.strerror}") from None
     except BadReceipt as error:
-        raise Mistake(f"{file} proves nothing: {error}.", status=1) from None
+        advice = ""
+        if "is not signed by" in str(error):
+            advice = (
+                f"{did_of(demands.ledger)} is whom you trust. If the ledger's key changed hands after this receipt, say"
+                " its key of that day, or get the receipt anew: gesell receipt get."
+            )
+        raise Mistake(f"{file} proves nothing to you: {error}.", advice, status=1) from None
 
 
 def _show_proven(proven: Proven, options: Options) -> None:
@@ -101,7 +114,7 @@ def _show_proven(proven: Proven, options: Options) -> None:
     envelope = Envelope(leaf.body, leaf.signatures)
     whose = proven.commons.hex() if found is None else f"{found.name} ({proven.commons.hex()})"
     say(f"It holds: this is entry {leaf.seq} of the books of {whose}.", strong=True)
-    say_lines(describe(envelope, statement, founding=found, handles={}, now_ms=leaf.at_ms))
+    say_lines(describe(envelope, statement, founding=found, handles={}, now_ms=leaf.at_ms, accepted=True))
     tick = "" if found is None else f", tick {found.policy.tick_of(leaf.at_ms)}"
     pairs = [("accepted", moment_text(leaf.at_ms) + tick)]
     pairs += [("moved" if number == 0 else "", line) for number, line in enumerate(_moved(proven, found))]
@@ -170,12 +183,17 @@ def checkpoint(*, to: Path | None = None, seen: Path | None = None, options: Opt
     with failures_told(reads=True):
         try:
             theirs = None if seen is None else seen.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Mistake(f"{seen} can't be read: {error}") from None
+            if theirs is not None:
+                read_checkpoint(read_note(theirs))
+        except OSError as error:
+            raise Mistake(f"{seen} can't be read: {error.strerror}") from None
+        except ValueError as error:
+            raise Mistake(f"{seen} is no checkpoint ({error}); gesell checkpoint --to FILE makes one.") from None
     run(_checkpoint(to, theirs, options), reads=True)
 
 
 async def _checkpoint(to: Path | None, seen: str | None, options: Options) -> None:
+    _check_new(to)
     async with options.reader() as client:
         checked = await client.check(seen=seen)
         name = checked.commons
@@ -184,7 +202,10 @@ async def _checkpoint(to: Path | None, seen: str | None, options: Options) -> No
     if options.json:
         show_json(_checked_json(checked))
         return
-    say(f"The log of {name} has {checked.size} entries and only grew.", strong=True)
+    if options.witness:
+        say(f"Your witnesses have cosigned {checked.size} entries of the log of {name}, which only grew.", strong=True)
+    else:
+        say(f"The log of {name} has {checked.size} entries and only grew.", strong=True)
     showing.facts(
         [
             ("root", base64_text(checked.root)),

@@ -97,8 +97,11 @@ def describe(
     now_ms: int,
     kinds: Mapping[str, Kind] = MappingProxyType({}),
     gift: Gift | None = None,
+    accepted: bool = False,
 ) -> str:
     """What an envelope says, in lines: what it does, then who says it in which commons, until when, and who signed.
+
+    One that was `accepted` is good for ever, so it does not say until when.
 
     `statement` is what its body was read as; `founding` the commons' first statement where it is known; `now_ms` the
     ledger's time; `kinds` the kinds of gifts by their codes, and `gift` the one that is answered, where they are known.
@@ -114,7 +117,7 @@ def describe(
         ("by", words.peer(statement.by)),
         ("commons", commons if founding is None else f"{founding.name} ({commons})"),
         ("statement", id_text(statement.id)),
-        ("good until", moment_text(statement.expires_ms) + late),
+        ("good until", "" if accepted else moment_text(statement.expires_ms) + late),
         *(("signed by", words.peer(key)) for key in envelope.signers),
     ]
     width = max(len(name) for name, _ in pairs)

@@ -63,7 +63,10 @@ class LogFile:
             yield piece
 
     def skip(self, sizes: Collection[int]) -> dict[int, bytes]:
-        """Pass over entries up to the greatest of some sizes; the roots that the log has there, as far as it goes."""
+        """Pass over entries up to the greatest of some sizes; the roots that the log has there.
+
+        Where it ends before the greatest, the root at its end is there instead of those beyond.
+        """
         roots, frontier = dict[int, bytes](), Frontier()
         for size in sorted(sizes):
             while frontier.size < size:
@@ -71,7 +74,7 @@ class LogFile:
                     ahead = min(PIECE, size - frontier.size)
                     hashes = [leaf_hash(data) for data in islice(self._entries, ahead)]
                 if not hashes:
-                    return roots
+                    return {**roots, frontier.size: frontier.root}
                 frontier, _ = frontier.grown(hashes)
             roots[size] = frontier.root
         return roots

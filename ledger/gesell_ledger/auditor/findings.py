@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from gesell_ledger.auditor.sentences import clean, name_of
 from gesell_protocol.amounts import format_amount
 from gesell_protocol.names import base64_text, did_of
 
@@ -92,15 +93,16 @@ class Verdict:
         }
 
     def __str__(self) -> str:
-        head = f"{self.name or 'A log'} ({self.commons.hex()[:8] or '?'}…)"
+        head = f"{name_of(self.name) or 'A log'} ({self.commons.hex()[:8] or '?'}…)"
         if self.finding is not None:
-            return f"{head}: THE LOG DOES NOT HOLD\n  {self.finding}\n  {_entries(self.entries)} before it hold."
+            found = clean(str(self.finding))
+            return f"{head}: THE LOG DOES NOT HOLD\n  {found}\n  {_entries(self.entries)} before it hold."
         melted = format_amount(self.melted, scale=self.scale)
         lines = [
             f"{head}: the log holds.",
             f"  {_entries(self.entries)}, {_day(self.first_ms)} to {_day(self.last_ms)}, {self.postings:,} postings:",
             "  every signature verifies, and decided again every entry comes out the same, to the grain;",
-            f"  {melted} {self.currency} melted, tick by tick as the law takes it.",
+            f"  {melted} {name_of(self.currency)} melted, tick by tick as the law takes it.",
             f"  Checkpoint {self.size} {base64_text(self.root)}",
             f"  signed by {did_of(self.ledger)}",
         ]

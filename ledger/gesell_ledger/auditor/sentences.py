@@ -17,7 +17,7 @@ from gesell_protocol.names import holder_text
 #: of signature) that are shown; lines of a note.
 _NAME_MAX: Final = 64
 _REASON_MAX: Final = 400
-_LINE_MAX: Final = 200
+_LINE_MAX: Final = 400
 _LINES_MAX: Final = 80
 #: How many postings of an entry a sentence lists.
 _LISTED_MAX: Final = 6

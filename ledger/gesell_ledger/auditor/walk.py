@@ -5,8 +5,8 @@ who has entries hands them in, some at a time.
 
 1. Entries are taken apart and their signatures verified in threads while those before them are decided.
 2. An entry is judged by all checks of `checks.ENTRY_CHECKS` before it changes anything.
-3. The tree grows by the bytes as they came. At the size of each checkpoint that the reader holds, and at the end, its
-   root is compared.
+3. The tree grows by the bytes as they came. Its root at the size of each checkpoint that the reader holds is noted, and
+   so is the leaf of each receipt. They are compared at the end, once the log's own checkpoint is known to hold.
 4. Between two entries it stops if it is told to. `save` writes down where it is; entries that were handed in and not
    judged by then must come again.
 """
@@ -15,18 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from gesell_ledger.auditor.checks import FORM, Checks
 from gesell_ledger.auditor.findings import Finding, Verdict, Wrong
-from gesell_ledger.auditor.memory import Memory, Progress, sealed_entry
+from gesell_ledger.auditor.held import Held, audited_before
+from gesell_ledger.auditor.kinds import LogCheck
+from gesell_ledger.auditor.memory import Memory, sealed_entry
+from gesell_ledger.auditor.sentences import reason_of
 from gesell_ledger.core.books import Commons
 from gesell_ledger.core.decide import Accepted, Outcome, Submission, decide
 from gesell_protocol.envelopes import Envelope, verify_envelope
 from gesell_protocol.log import Leaf, leaf_hash, read_leaf
-from gesell_protocol.notes import BadNote, Checkpoint, Note, NoteKey, read_checkpoint, read_note
-from gesell_protocol.proofs import FIRST_LINE, BadReceipt, Proven, read_extra, read_proof_file
+from gesell_protocol.notes import BadNote, NoteKey, read_checkpoint, read_note
 from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Erase, Found, Keys, Rekey, Statement, answered_by, read_statement
 from gesell_protocol.tree import EMPTY_ROOT, Frontier
@@ -34,48 +36,6 @@ from gesell_protocol.tree import EMPTY_ROOT, Frontier
 #: Signatures that a thread verifies at a time: libsodium works without the GIL.
 CHUNK: Final = 32
 THREADS: Final = 2
-
-
-@dataclass(slots=True, eq=False)
-class Held:
-    """A checkpoint that the reader has from elsewhere.
-
-    Of a receipt also its text, leaf data and entry (from 1), and what it proves once its key is known. `note` is None
-    where an audit stopped on its way.
-    """
-
-    name: str
-    note: Note | None
-    checkpoint: Checkpoint
-    receipt: str | None = None
-    place: int = 0
-    leaf: bytes = b""
-    proven: Proven | None = None
-
-
-def _audited_before(progress: Progress) -> list[Held]:
-    frontier = progress.frontier
-    if not frontier.size:
-        return []
-    note = read_note(progress.note) if progress.note else None
-    said = read_checkpoint(note) if note is not None else None
-    if said is None or said.size != frontier.size:
-        said, note = Checkpoint("", frontier.size, frontier.root), None
-    return [Held("what you audited before", note, said)]
-
-
-def read_held(name: str, text: str) -> Held:
-    """What a file holds: a checkpoint, or a receipt with its own; raises `BadNote` or `BadReceipt` for another file."""
-    if not text.startswith(FIRST_LINE):
-        note = read_note(text)
-        return Held(name, note, read_checkpoint(note))
-    proof = read_proof_file(text)
-    checkpoint = read_checkpoint(proof.note)
-    if proof.index >= checkpoint.size:
-        # Such an entry would never come by, and a receipt that nobody looked at must not seem to hold.
-        raise BadReceipt(f"its checkpoint is of {checkpoint.size} entries and does not cover entry {proof.index + 1}")
-    leaf = read_extra(proof.extra).leaf
-    return Held(name, proof.note, checkpoint, text, proof.index + 1, leaf)
 
 
 class Stopped(Exception):
@@ -121,7 +81,8 @@ class Walk:
     """One audit. `take` entries in order, then `finish`; both raise `Wrong` with the first finding.
 
     For one thread at a time. `trusted` is a key that must be on the ledger's chain; of `witnesses` at least `quorum`
-    must have cosigned. `stop` is asked before each entry whether to stop; then `Stopped` is raised.
+    must have cosigned. `now_ms` is the reader's clock, None for a log of a demo clock. `stop` is asked before each
+    entry whether to stop; then `Stopped` is raised.
     """
 
     def __init__(
@@ -133,6 +94,7 @@ class Walk:
         trusted: bytes | None = None,
         witnesses: Sequence[NoteKey] = (),
         quorum: int = 0,
+        now_ms: int | None = None,
         checks: Checks | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
@@ -141,19 +103,22 @@ class Walk:
             self.note = read_note(note)
             self.checkpoint = read_checkpoint(self.note)
         except BadNote as error:
-            raise Wrong(FORM, f"the log's checkpoint can't be read: {error}") from None
+            raise Wrong(FORM, f"the log's checkpoint can't be read: {reason_of(error)}") from None
         if self.checkpoint.size == 0:
             raise Wrong(FORM, "a log without entries is none: a commons begins with its founding")
         self.memory = memory
         self.trusted = trusted
         self.witnesses = witnesses
         self.quorum = quorum
+        self.now_ms = now_ms
         self.cosigned = 0
         self._checks = checks or Checks()
         self._stop = stop or (lambda: False)
         progress = memory.progress
+        #: The last checkpoint that an earlier audit came to.
+        self.before = audited_before(progress)
         # What a receipt proves is noted in it, for this walk alone.
-        self._held = [replace(one, proven=None) for one in (*held, *_audited_before(progress))]
+        self._held = [replace(one, proven=None) for one in (*held, *self.before)]
         self.frontier: Frontier = progress.frontier
         #: The ledger's keys, each with the size from which on it is in force.
         self.keys = list(progress.keys)
@@ -165,8 +130,9 @@ class Walk:
         self._items: list[Item] = []
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._roots: dict[int, bytes] = {0: EMPTY_ROOT}
-        self._last_leaf: bytes | None = None
-        self._stops = {place for one in self._held for place in (one.checkpoint.size, one.place) if place > self.place}
+        self._leaves: dict[int, bytes] = {}
+        self._sizes = {one.checkpoint.size for one in self._held}
+        self._places = {one.place for one in self._held}
 
     # ── What checks look at ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,14 +150,13 @@ class Walk:
         """The ledger's key in force at so many entries."""
         return [key for since, key in self.keys if since <= max(1, size)][-1]
 
-    def root_at(self, size: int) -> bytes:
-        """The root over the first `size` entries, one of those at which the walk compares."""
-        return self._roots[size]
+    def root_at(self, size: int) -> bytes | None:
+        """The root over the first `size` entries, where a checkpoint that the reader holds asks for it."""
+        return self._roots.get(size)
 
-    @property
-    def last_leaf(self) -> bytes | None:
-        """The leaf hash of the entry that was just judged; None for those that were audited before."""
-        return self._last_leaf
+    def leaf_at(self, place: int) -> bytes | None:
+        """The leaf hash of an entry of which the reader holds a receipt; None for one that was audited before."""
+        return self._leaves.get(place)
 
     def beyond(self) -> list[Held]:
         """Checkpoints that the reader holds of more entries than the log has."""
@@ -240,19 +205,20 @@ class Walk:
         size = self.place
         return {size, *(one.checkpoint.size for one in self._held if one.checkpoint.size <= size)} - {0}
 
-    def begins_with(self, roots: Mapping[int, bytes]) -> None:
-        """Hear which roots the log has at the sizes of `earlier`, as far as it goes; raises `Wrong`."""
-        for check in self._checks.start:
-            wrong = check.wrong(self)
-            if wrong is not None:
-                raise Wrong(check.code, wrong)
+    def begins_with(self, roots: Mapping[int, bytes]) -> bool:
+        """Hear which roots the log has at the sizes of `earlier`, and, where it ends before, there; raises `Wrong`.
+
+        Whether it goes on from what was audited before. If not, it is to be audited anew, from its first entry, with
+        `before` among what is held: the books as they are would accuse where nothing is wrong.
+        """
         size = self.place
         self._roots.update(roots)
-        for place in sorted({*roots, *(one.place for one in self._held if 0 < one.place <= size)}):
-            self._pass(place)
+        self._check(self._checks.start)
         if size and size not in roots:
             # The log ends before: nothing can be added to what was audited.
             self.place = max(roots, default=0)
+            return True
+        return self._roots[size] == self.memory.progress.frontier.root
 
     def take(self, entries: Sequence[bytes]) -> None:
         """Take the next entries; judges those handed in before. Raises `Wrong`."""
@@ -270,10 +236,9 @@ class Walk:
     def finish(self) -> Verdict:
         """Judge what is left and the log as a whole; the verdict if all holds. Raises `Wrong`."""
         self.catch_up()
-        for check in self._checks.log:
-            wrong = check.wrong(self)
-            if wrong is not None:
-                raise Wrong(check.code, wrong)
+        self._check(self._checks.log)
+        self._compare()
+        self._check(self._checks.asked)
         self._note(str(self.note))
         self.memory.commit()
         return self.verdict()
@@ -326,38 +291,44 @@ class Walk:
         assert isinstance(accepted, Accepted)
         self.memory.take(accepted, sealed=statement.memo is not None, by=statement.by)
         self.place = item.place
-        self._last_leaf = leaf_hash(item.data)
-        self._hashes.append(self._last_leaf)
+        leaf = leaf_hash(item.data)
+        self._hashes.append(leaf)
+        if item.place in self._places:
+            self._leaves[item.place] = leaf
         postings = accepted.entry.postings
         self._postings += len(postings)
         self._melted -= sum([one.amount for one in postings if one.reason == "melt" and isinstance(one.holder, bytes)])
         if isinstance(statement, Found):
             self._first_ms = item.leaf.at_ms
             self.keys = [(1, statement.ledger)]
-            self._pass(0)
         elif isinstance(statement, Rekey):
             self.keys.append((item.place, statement.ledger))
-        if item.place in self._stops:
+        if item.place in self._sizes:
             self._grow()
             self._roots[item.place] = self.frontier.root
-            self._pass(item.place)
 
     def _grow(self) -> None:
         """Let the tree take the entries that were judged."""
         self.frontier, _ = self.frontier.grown(self._hashes)
         self._hashes.clear()
 
-    def _pass(self, place: int) -> None:
-        """Hold the log up to here to what the reader holds of it."""
-        receipts = [one for one in self._held if one.receipt is not None and one.place == place]
-        there = [one for one in self._held if one.checkpoint.size == place]
-        tables = ((self._checks.receipts, receipts), (self._checks.held, there))
-        for checks, held in tables:
-            for one in held:
-                for check in checks:
-                    wrong = check.wrong(self, one)
-                    if wrong is not None:
-                        raise Wrong(check.code, wrong, seq=place)
+    def _check(self, checks: Sequence[LogCheck]) -> None:
+        for check in checks:
+            wrong = check.wrong(self)
+            if wrong is not None:
+                raise Wrong(check.code, wrong)
+
+    def _compare(self) -> None:
+        """Hold the log to what the reader holds of it, in the order of the log."""
+        receipts = [one for one in self._held if one.receipt is not None and one.place <= self.place]
+        there = [one for one in self._held if one.checkpoint.size <= self.place]
+        stops = [(one.place, 0, one, self._checks.receipts) for one in receipts]
+        stops += [(one.checkpoint.size, 1, one, self._checks.held) for one in there]
+        for place, _, one, checks in sorted(stops, key=lambda stop: stop[:2]):
+            for check in checks:
+                wrong = check.wrong(self, one)
+                if wrong is not None:
+                    raise Wrong(check.code, wrong, seq=place)
 
     def verdict(self, finding: Finding | None = None) -> Verdict:
         """What can be said so far."""

@@ -12,7 +12,7 @@ import json
 import re
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -21,8 +21,18 @@ import aiohttp
 
 from gesell_ledger.auditor.checks import FORM
 from gesell_ledger.auditor.findings import Wrong
+from gesell_ledger.auditor.sentences import name_of, reason_of
 from gesell_protocol.log import LEAF_MAX_BYTES, read_bundle
-from gesell_protocol.notes import NOTE_MAX_BYTES, BadNote, Checkpoint, read_checkpoint, read_note
+from gesell_protocol.notes import (
+    NOTE_MAX_BYTES,
+    BadNote,
+    Checkpoint,
+    Note,
+    NoteKey,
+    count_cosigned,
+    read_checkpoint,
+    read_note,
+)
 from gesell_protocol.refusals import Rejected
 from gesell_protocol.tree import (
     HASH_BYTES,
@@ -42,6 +52,8 @@ TRIES: Final = 6
 REQUEST_SECONDS: Final = 60.0
 BUNDLE_MAX_BYTES: Final = TILE_WIDTH * (LEAF_MAX_BYTES + 2)
 ANSWER_MAX_BYTES: Final = 1024 * 1024
+#: For how many cosignatures a ledger can be asked (SPEC §6.1).
+WITNESSES_MAX: Final = 16
 _COMMONS: Final = re.compile(r"(.*)/v1/commons/([0-9a-f]{32})(?:/log(?:/checkpoint)?)?")
 
 
@@ -56,11 +68,23 @@ class _NotThere(FetchFault):
 class WebLog:
     """A commons' log at a ledger, as of one checkpoint. Use it as an async context manager."""
 
-    def __init__(self, url: str, *, commons: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        commons: str | None = None,
+        witnesses: Sequence[NoteKey] = (),
+        quorum: int = 0,
+        needed: int = 0,
+    ) -> None:
         """Name a log: by its commons' URL, or by the ledger's with `commons` (hex), or by the ledger's alone.
 
-        Raises `FetchFault` for what is no such URL.
+        With a quorum its checkpoint is the newest that so many of `witnesses` have cosigned, of at least `needed`
+        entries: as many as the reader knows that there are. Raises `FetchFault` for what is no such URL.
         """
+        self._witnesses = witnesses
+        self._quorum = quorum
+        self._needed = needed
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise FetchFault(f"{url} is no address of a ledger: say https://…, or https://…/v1/commons/<32 hex digits>")
@@ -87,15 +111,15 @@ class WebLog:
             if self._commons is None:
                 self._commons = await self._only_commons()
             self._log = f"{self._base}/commons/{self._commons}/log"
-            note = await self._get(f"{self._log}/checkpoint", most=NOTE_MAX_BYTES)
-            self._checkpoint = read_checkpoint(read_note(note))
-            self.note = note.decode()
+            note = await self._shown()
+            self._checkpoint = read_checkpoint(note)
+            self.note = str(note)
         except _NotThere as fault:
             await self._session.close()
             raise FetchFault(f"there is no such commons at {self._base}: {fault}") from None
         except BadNote as error:
             await self._session.close()
-            raise Wrong(FORM, f"the log's checkpoint can't be read: {error}") from None
+            raise Wrong(FORM, f"the log's checkpoint can't be read: {reason_of(error)}") from None
         except BaseException:
             await self._session.close()
             raise
@@ -151,6 +175,47 @@ class WebLog:
             found[size] = root
         return found
 
+    async def _shown(self) -> Note:
+        """The checkpoint to audit under; raises `FetchFault` while none is cosigned as the reader asks."""
+        if not self._quorum:
+            return await self._fetch_note()
+        witnessed, best = await self._find_witnessed()
+        if witnessed is not None and read_checkpoint(witnessed).size >= self._needed:
+            return witnessed
+        tip = await self._fetch_note()
+        if read_checkpoint(tip).size < self._needed:
+            # The whole log is shorter than what the reader knows of it: that is for the checks to say.
+            return witnessed or tip
+        covering = f" that covers the {self._needed} entries you know of" if witnessed is not None else ""
+        raise FetchFault(
+            f"none yet: no checkpoint{covering} has been cosigned by {self._quorum} of your {len(self._witnesses)}"
+            f" witnesses together; the most is {best}. Try again in a while, or ask for fewer with --quorum"
+        )
+
+    async def _find_witnessed(self) -> tuple[Note | None, int]:
+        """The newest checkpoint with enough of the reader's witnesses, if any, and how many of them were the most.
+
+        The ledger counts all of its witnesses, so more are asked for where those it shows are not enough of ours.
+        """
+        best = 0
+        for asked in range(self._quorum, WITNESSES_MAX + 1):
+            try:
+                note = await self._fetch_note(f"?witnesses={asked}")
+            except _NotThere:
+                break
+            try:
+                cosigned = count_cosigned(note, self._witnesses)
+            except BadNote:
+                # A line in a witness's name that does not hold: that is for the checks to say.
+                return note, best
+            best = max(best, cosigned)
+            if cosigned >= self._quorum:
+                return note, best
+        return None, best
+
+    async def _fetch_note(self, query: str = "") -> Note:
+        return read_note(await self._get(f"{self._log}/checkpoint{query}", most=NOTE_MAX_BYTES))
+
     async def _tile(self, tile: Tile) -> bytes:
         path = f"tile/{tile.path}"
         data = await self._partial(path, f"tile/{Tile(tile.level, tile.place).path}", most=TILE_WIDTH * HASH_BYTES)
@@ -195,7 +260,7 @@ class WebLog:
             raise FetchFault(f"{self._base} answers as no ledger does") from None
         if len(items) == 1 and re.fullmatch("[0-9a-f]{32}", items[0][0]):
             return items[0][0]
-        listed = "".join(f"\n  {commons[:64]}  {name[:64]!r}" for commons, name in items[:20])
+        listed = "".join(f"\n  {name_of(commons)}  {name_of(name)}" for commons, name in items[:20])
         raise FetchFault(f"the ledger has {len(items)} open commons: say which with --commons{listed}")
 
     async def _get(self, url: str, *, most: int) -> bytes:
@@ -206,7 +271,7 @@ class WebLog:
                 return await self._once(url, most=most)
             except (aiohttp.ClientError, TimeoutError, OSError, _Again) as error:
                 if not left or isinstance(error, aiohttp.InvalidURL):
-                    raise FetchFault(f"{url} can't be fetched: {str(error) or type(error).__name__}") from None
+                    raise FetchFault(f"{url} can't be fetched: {reason_of(error) or type(error).__name__}") from None
             await asyncio.sleep(pause)
             pause *= 2
         raise AssertionError("the last try returns or raises")
@@ -258,5 +323,5 @@ def _code_of(problem: bytes) -> str:
         answer: Any = json.loads(problem)
         code = answer.get("code")
         if isinstance(code, str):
-            return f", {code[:40]}"
+            return f", {name_of(code)}"
     return ""

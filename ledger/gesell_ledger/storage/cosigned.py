@@ -20,6 +20,11 @@ _COSIGNED = queries("cosigned")
 
 #: Before the first commons, in the order of their commons_id.
 FIRST: Final = -(2**63)
+#: Of so many sizes, the newest ones, the checkpoints stay although newer ones have as many cosignatures: a witness may
+#: take ten seconds to answer, and one checkpoint a second is submitted.
+RECENT: Final = 16
+#: Checkpoints that are read at once to be counted again.
+PAGE: Final = 200
 
 
 class Cosigned:
@@ -52,7 +57,30 @@ class Cosigned:
                 _COSIGNED["store_cosigned"], commons_id, size, len(lines), after, before or ""
             ):
                 break
-        await self._pool.execute(_COSIGNED["prune_cosigned"], commons_id)
+        await self._pool.execute(_COSIGNED["prune_cosigned"], commons_id, len(witnesses), RECENT)
+
+    async def recount(self, witnesses: Sequence[NoteKey]) -> None:
+        """Drop the cosignatures of all but these witnesses, and the checkpoints that none is left of.
+
+        May run beside `add` with the same witnesses, and again after it was cut short.
+        """
+        commons_id, size = FIRST, 0
+        while found := await self._pool.fetch(_COSIGNED["list_cosigned"], commons_id, size, PAGE):
+            for row in found:
+                await self._recount_one(*row, witnesses)
+            commons_id, size = found[-1]["commons_id"], found[-1]["size"]
+
+    async def _recount_one(self, commons_id: int, size: int, before: str, witnesses: Sequence[NoteKey]) -> None:
+        note = read_note(before)
+        named = {(key.name, key.id) for key in witnesses}
+        origin = note.text.partition("\n")[0]
+        own = [one for one in note.signatures if (one.name, one.key_id) in named]
+        after = str(Note(note.text, (*(one for one in note.signatures if one.name == origin), *own)))
+        if not own:
+            await self._pool.execute(_COSIGNED["forget_cosigned"], commons_id, size, before)
+        elif after != before:
+            # One that was added to meanwhile was counted by whoever added.
+            await self._pool.fetchval(_COSIGNED["store_cosigned"], commons_id, size, len(own), after, before)
 
     async def list_uncosigned(self, ledger: bytes, *, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Commons, (commons_id, name) in this order, for which a key speaks and whose last entry nobody cosigned."""

@@ -11,20 +11,22 @@ import sys
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from gesell_ledger.auditor.auditing import Question, audit_file
 from gesell_ledger.auditor.files import PIECE
-from gesell_ledger.auditor.memory import StateFault
 from gesell_ledger.auditor.held import read_held
+from gesell_ledger.auditor.memory import StateFault
 from gesell_ledger.auditor.walk import Stopped
 from gesell_protocol.log import FILE_FIRST_LINE, write_bundle
-from gesell_protocol.names import uuid7
+from gesell_protocol.names import base64_text, uuid7
+from gesell_protocol.notes import origin_of, sign_note
 from gesell_protocol.proofs import BadReceipt
-from tests.forgeries import honest
-from tests.forgery import Log, Scribe, log_of
-from tests.histories import key
+from tests.forgeries import forked, honest
+from tests.forgery import NEW_LEDGER, Log, Scribe, log_of
+from tests.histories import key, signer_of
 
 HEAD = FILE_FIRST_LINE + str(honest().note()).encode() + b"\n"
 BODY = write_bundle(honest().entries)
@@ -213,6 +215,106 @@ def test_ctrl_c_keeps_the_state_and_the_next_run_goes_on(long_log: Log, tmp_path
     done = int(said.split("stopped after entry ")[1].split(";")[0])
     assert 300 <= done < long_log.size
     assert audit_file(path, Question(state=state)).holds
+
+
+def test_a_state_that_was_stopped_beyond_a_signed_checkpoint_accuses_by_that_one_alone(tmp_path: Path) -> None:
+    # Audited to the end at 20, then stopped at 24; nothing signed speaks for what lies between.
+    for size, code in ((20, "equivocation"), (9, "another")):
+        state = tmp_path / f"state{size}"
+        assert audit_file(honest().cut(size).write(tmp_path / "log"), Question(state=state)).holds
+        asked = count()
+        with pytest.raises(Stopped):
+            stop_at = 24 - size
+            audit_file(
+                honest().write(tmp_path / "log"),
+                Question(state=state),
+                stop=lambda asked=asked, stop_at=stop_at: next(asked) == stop_at,  # type: ignore[misc]
+            )
+        finding = audit_file(forked().write(tmp_path / "log"), Question(state=state)).finding
+        assert finding is not None
+        assert finding.code == code
+        assert ("Keep both checkpoints" in finding.text) == (code == "equivocation")
+        assert "nothing signed speaks for those" in finding.text or code == "equivocation"
+
+
+def test_a_pipe_with_another_log_than_was_audited_can_not_be_read_twice(tmp_path: Path) -> None:
+    pipe, state = tmp_path / "pipe", tmp_path / "state"
+    assert audit_file(honest().cut(20).write(tmp_path / "log"), Question(state=state)).holds
+    os.mkfifo(pipe)
+    data = forked().write(tmp_path / "log").read_bytes()
+    writer = Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    with pytest.raises(StateFault, match="can't be read twice"):
+        audit_file(pipe, Question(state=state))
+    writer.join()
+
+
+def test_the_clock_may_be_two_minutes_behind_the_log_and_no_more(tmp_path: Path) -> None:
+    path, last_ms = honest().write(tmp_path / "log"), honest().leaf("very last").at_ms
+    assert audit_file(path, Question(now_ms=last_ms - 120_000)).holds
+    finding = audit_file(path, Question(now_ms=last_ms - 120_001)).finding
+    assert finding is not None
+    assert finding.code == "clock"
+
+
+# ── What others wrote ────────────────────────────────────────────────────────────────────────────────────────────
+
+EVIL = "gone\x1b[2J\u009b31m\u202e\u2028\n\r" + "x" * 5_000
+BAD = set("\x1b\u009b\u202e\u2028\r")
+
+
+def evil_logs() -> dict[str, tuple[Log, str | None]]:
+    """Logs in which somebody's words would move a terminal, each with its checkpoint if it is another."""
+    log, word = honest(), EVIL.replace("\x1b", "\u009b").replace("\n", "").replace("\r", "")
+    named = log_of(Scribe(name="gone\u202e"), {})
+    texts = {
+        "origin": f"{word}\n27\n{base64_text(log.root)}\n",
+        "extension": f"{log.note().text}{word}\n",
+    }
+    signed = {
+        name: str(sign_note(text, name=origin_of(log.commons), signer=signer_of(NEW_LEDGER)))
+        for name, text in texts.items()
+    }
+
+    def said(name: str, **fields: str) -> Log:
+        return log.reposted(name, lambda lines: [lines[0]._replace(**fields), *lines[1:]])
+
+    return {
+        "reason": (said("pay ben", reason=EVIL), None),
+        "asset": (said("pay ben", asset=EVIL), None),
+        "melted asset": (said("hold", asset=EVIL), None),
+        "origin": (log, signed["origin"]),
+        "extension": (forked(), signed["extension"].replace(base64_text(log.root), base64_text(forked().root))),
+        "signature": (log, str(log.note()).replace("— gesell/", "— gesell\u202e/")),
+        "name": (named, None),
+    }
+
+
+@pytest.mark.parametrize("which", ["reason", "asset", "melted asset", "origin", "extension", "signature", "name"])
+def test_no_word_in_a_log_moves_a_terminal(which: str, tmp_path: Path) -> None:
+    log, note = evil_logs()[which]
+    path = tmp_path / "log"
+    path.write_bytes(FILE_FIRST_LINE + (note or str(log.note())).encode() + b"\n" + write_bundle(log.entries))
+    for words in ((), ("--json",)):
+        ended = gesell(path, *words)
+        assert ended.stderr == ""
+        assert not BAD & set(ended.stdout), ended.stdout
+        assert len(ended.stdout) < 4_000
+        assert "\n" not in ended.stdout[:-1] or not words
+
+
+def test_the_notes_of_an_equivocation_are_clean_and_bounded(tmp_path: Path) -> None:
+    log, other = honest(), forked()
+    evil = "gone\u009b\u202e" + "x" * 5_000
+    text = f"{log.note().text}{evil}\n"
+    note = sign_note(text, name=origin_of(log.commons), signer=signer_of(NEW_LEDGER))
+    held = read_held("mine\x1b[2J", str(note))
+    verdict = audit_file(other.write(tmp_path / "log"), Question(held=(held,)))
+    assert verdict.finding is not None
+    assert verdict.finding.code == "equivocation"
+    assert "gone" in str(verdict)
+    assert not BAD & set(str(verdict))
+    assert len(str(verdict)) < 3_000
 
 
 # ── The command ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,6 +24,7 @@ from gesell_ledger.auditor.held import read_held
 from gesell_ledger.auditor.web import BUNDLE_MAX_BYTES, FetchFault
 from gesell_protocol.log import leaf_hash, write_bundle
 from gesell_protocol.tree import TILE_WIDTH, Frontier, Tile, place_path, tile_width
+from tests.forgeries import VKEYS, cosigned
 from tests.forgery import Log, Scribe, log_of
 from tests.histories import LEDGER, key
 
@@ -218,6 +219,70 @@ def test_tiles_that_do_not_hash_to_the_checkpoint_are_no_proof(log: Log, tmp_pat
     assert finding.code == "form"
 
 
+# ── Witnesses ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def site_with_witnesses(log: Log, witnessed: Mapping[int, str]) -> dict[str, Answer]:
+    """A log whose tip nobody cosigned yet; for `?witnesses=k` the checkpoints that are said, or else 404."""
+    site = site_of(log)
+    path = next(path for path in site if path.endswith("/checkpoint"))
+
+    def answer(request: web.Request) -> web.StreamResponse:
+        asked = request.query.get("witnesses")
+        note = str(log.note()) if asked is None else witnessed.get(int(asked))
+        return web.Response(status=404) if note is None else web.Response(text=note)
+
+    for size in {256, 300} - {log.size}:
+        site = {**site_of(log.cut(size)), **site}
+    return {**site, path: answer}
+
+
+def test_with_a_quorum_the_newest_checkpoint_that_our_witnesses_cosigned_is_audited(log: Log) -> None:
+    # Two strangers were quicker: only of those that three have cosigned one has both of ours.
+    witnessed = {
+        1: str(log.note()),
+        2: str(cosigned(log.note(), 0)),
+        3: str(cosigned(log.note(size=300), 0, 1)),
+        4: str(cosigned(log.note(size=256), 0, 1)),
+    }
+    with serving(site_with_witnesses(log, witnessed)) as url:
+        both = audited(commons_url(url, log), Question(witnesses=VKEYS, quorum=2))
+        one = audited(commons_url(url, log), Question(witnesses=VKEYS, quorum=1))
+        none = audited(commons_url(url, log), Question(witnesses=VKEYS, quorum=0))
+    assert [verdict.finding for verdict in (both, one, none)] == [None] * 3
+    assert [(verdict.entries, verdict.cosigned) for verdict in (both, one, none)] == [(300, 2), (551, 1), (551, 0)]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_while_none_is_cosigned_there_is_no_verdict(log: Log, most: int) -> None:
+    notes = {1: str(cosigned(log.note(), 0)), 2: str(cosigned(log.note(), 0))} if most else {}
+    with (
+        serving(site_with_witnesses(log, notes)) as url,
+        pytest.raises(FetchFault, match=f"none yet: .* cosigned by 2 of your 2 witnesses together; the most is {most}"),
+    ):
+        audited(commons_url(url, log), Question(witnesses=VKEYS, quorum=2))
+
+
+def test_a_witnessed_checkpoint_that_lags_behind_what_the_reader_holds_is_no_finding(log: Log) -> None:
+    witnessed = {2: str(cosigned(log.note(size=300), 0, 1))}
+    held = (read_held("mine", str(log.note(size=400))),)
+    with (
+        serving(site_with_witnesses(log, witnessed)) as url,
+        pytest.raises(FetchFault, match="none yet: no checkpoint that covers the 400 entries"),
+    ):
+        audited(commons_url(url, log), Question(witnesses=VKEYS, quorum=2, held=held))
+    # Of a log that ends before, it is one.
+    with serving(site_with_witnesses(log.cut(300), witnessed)) as url:
+        finding = audited(commons_url(url, log), Question(witnesses=VKEYS, quorum=2, held=held)).finding
+    assert finding is not None
+    assert finding.code == "behind"
+
+
+def test_of_an_unknown_commons_it_is_said_whatever_is_asked(log: Log) -> None:
+    with serving({}) as url, pytest.raises(FetchFault, match="no such commons"):
+        audited(commons_url(url, log), Question(witnesses=VKEYS, quorum=2))
+
+
 # ── Hostile servers ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -274,6 +339,23 @@ def test_a_forgery_before_a_spoiled_bundle_is_what_is_told(log: Log) -> None:
         finding = audited(commons_url(url, log)).finding
     assert finding is not None
     assert (finding.code, finding.seq) == ("time", 200)
+
+
+EVIL = "gone\x1b[2J\u009b\u202e\u2028"
+
+
+@pytest.mark.parametrize("path", ["/tile/entries/000", "/checkpoint", "/v1/commons"])
+def test_no_word_of_a_server_moves_a_terminal(log: Log, path: str) -> None:
+    def refuse(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"code": EVIL}, status=403)
+
+    site = site_of(log)
+    named = json.dumps({"items": [{"commons": EVIL, "name": EVIL}, {"commons": EVIL, "name": EVIL}]}).encode()
+    place = next((one for one in site if one.endswith(path)), path)
+    with serving({**site, place: named if path == "/v1/commons" else refuse}) as url, pytest.raises(FetchFault) as told:
+        audited(url if path == "/v1/commons" else commons_url(url, log))
+    assert "gone" in str(told.value)
+    assert not set("\x1b\u009b\u202e\u2028") & set(str(told.value))
 
 
 @pytest.mark.parametrize("note", [b"", b"no note", b"\xff", b"a\nb\nc\n\nd\n"])

@@ -238,7 +238,7 @@ async def test_whoever_waits_long_is_told_that_it_is_still_tried(
     monkeypatch.setattr(options, "SILENCE_SECONDS", 0.0)
     with options.waiting_told():
         await asyncio.sleep(0.1)
-    assert "still trying" in capsys.readouterr().err
+    assert "still waiting" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 -- Checkpoints that witnesses cosigned, as they are given out, with how many did. One that is older than another stays
--- only if more did; so there are few of a commons.
+-- only if more did, or while it is one of the newest; so there are few of a commons.
 CREATE TABLE gesell.cosigned (
     commons_id bigint   NOT NULL,
     size       bigint   NOT NULL CHECK (size >= 1),

@@ -18,12 +18,27 @@ WHERE cosigned.note = $5
 RETURNING true;
 
 -- name: prune_cosigned
--- Forget the checkpoints that are older than another with as many cosignatures.
+-- Forget the checkpoints that are older than another with as many cosignatures, but for the newest $3, for which late
+-- ones may still come; past one that all $2 witnesses have cosigned, there is nothing to wait for.
 DELETE FROM gesell.cosigned k
 WHERE k.commons_id = $1 AND EXISTS (
     SELECT 1 FROM gesell.cosigned better
-    WHERE better.commons_id = k.commons_id AND better.size > k.size AND better.witnesses >= k.witnesses
+    WHERE better.commons_id = k.commons_id AND better.size > k.size AND better.witnesses >= k.witnesses AND (
+        better.witnesses >= $2 OR k.size < (
+            SELECT min(recent.size)
+            FROM (SELECT size FROM gesell.cosigned WHERE commons_id = $1 ORDER BY size DESC LIMIT $3) recent
+        )
+    )
 );
+
+-- name: list_cosigned
+-- Some cosigned checkpoints of all commons, in order.
+SELECT commons_id, size, note FROM gesell.cosigned
+WHERE (commons_id, size) > ($1, $2) ORDER BY commons_id, size LIMIT $3;
+
+-- name: forget_cosigned
+-- Forget one checkpoint, if it is still as it was read.
+DELETE FROM gesell.cosigned WHERE commons_id = $1 AND size = $2 AND note = $3;
 
 -- name: list_uncosigned
 -- Some commons whose logs a key speaks for and whose last entry no cosigned checkpoint covers.
