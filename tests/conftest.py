@@ -20,6 +20,11 @@ LONGEST = (
     "integration/test_embedded.py",
     "simulation/test_ledger_machine.py",
     "e2e/test_otc.py",
+    "e2e/test_witnessing.py",
+    "integration/test_import.py",
+    "e2e/test_round_trip.py",
+    "e2e/test_client_checks.py",
+    "integration/test_witness.py",
 )
 
 

@@ -26,7 +26,7 @@ from tests.speaking import POLICY, Line, name_of, signer_of, write_envelope, wri
 
 OTC = Path(__file__).parents[3] / "shared" / "data" / "otc-trust.csv"
 WHOLE = bool(os.environ.get("WHOLE_OTC"))
-PART = 2_500
+PART = 1_500
 STEWARD = signer_of("otc steward")
 A_REQUEST = 2_000
 VOUCHES_MAX = 256

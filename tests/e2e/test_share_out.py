@@ -19,7 +19,7 @@ from tests.running import running
 from tests.speaking import POLICY, Line, name_of, signer_of, write_envelope, write_found
 from tests.towns import line_to
 
-MEMBERS = int(os.environ.get("GESELL_SHARE_MEMBERS", "3000"))
+MEMBERS = int(os.environ.get("GESELL_SHARE_MEMBERS", "1500"))
 AT_ONCE = 1_000
 PATIENCE_SECONDS = 300.0
 STEWARD = signer_of("steward of the share")
