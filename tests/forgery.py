@@ -90,10 +90,11 @@ class Scribe:
         return outcome.entry
 
 
-def tell_story(*, early: int = 0, said_twice: bool = False) -> tuple[Scribe, dict[str, int]]:
+def tell_story(*, early: int = 0, said_twice: bool = False, longer: int = 0) -> tuple[Scribe, dict[str, int]]:
     """A small commons from its founding on; some entries by name: their numbers.
 
     `early`: its ledger applies the new policy so many ticks before its time. `said_twice`: the last word is another.
+    `longer`: so many payments come after it.
     """
     scribe = Scribe(admission="steward", credit_limit=1_000, notice_ticks=1)
     anna, ben, carl, sara = (key(name) for name in ("anna", "ben", "carl", "sara"))
@@ -134,6 +135,8 @@ def tell_story(*, early: int = 0, said_twice: bool = False) -> tuple[Scribe, dic
     say("sweep anew", "sweep", NEW_LEDGER, accounts=keys_of("anna", "ben"))
     say("last", "pay", key("carl"), legs=[[ben, 5]], signers=[key("phone")])
     say("very last", "pay", anna, legs=[[ben, 9 if said_twice else 6]])
+    for _ in range(longer):
+        scribe.say("pay", anna, legs=[[ben, 1]])
     return scribe, named
 
 

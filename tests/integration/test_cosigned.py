@@ -520,38 +520,48 @@ async def test_while_a_commons_grows_what_two_cosigned_follows(
 
 
 async def test_what_is_added_behind_a_choice_is_chosen_next(
-    pool: Pool, grown: Grown, witness: WitnessPlace, second_witness: WitnessPlace
+    pool: Pool, grown: Grown, witness: WitnessPlace, second_witness: WitnessPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with hesitating(second_witness, seconds=0.3) as slow, looked_after(pool, witness, slow):
-        for _ in range(4):
-            # While one submission or another is under way.
+    async def by_both() -> bool:
+        return await kept(pool) == [(grown.size, 2)]
+
+    # No look and no round comes to help.
+    monkeypatch.setattr("gesell_ledger.witnessing.LOOK_SECONDS", 3_600.0)
+    async with (
+        hesitating(witness, seconds=1.2) as first,
+        hesitating(second_witness, seconds=1.5) as second,
+        looked_after(pool, first, second, round_seconds=3_600, wakes=grown),
+    ):
+        await until(by_both)
+        # The second of these while submissions are under way, and a while longer.
+        for _ in range(2):
             await grown.grow()
-            await asyncio.sleep(0.35)
-
-        async def by_both() -> bool:
-            return await kept(pool) == [(grown.size, 2)]
-
+            await asyncio.sleep(0.3)
         await until(by_both)
 
 
 async def test_at_the_start_witnesses_of_before_are_counted_out(
     pool: Pool, grown: Grown, witness: WitnessPlace, second_witness: WitnessPlace
 ) -> None:
+    cosigned = Cosigned(pool)
+
+    async def by_both() -> bool:
+        return await cosigned.load(grown.name, at_least=2) is not None
+
     async with looked_after(pool, witness, second_witness):
-
-        async def by_both() -> bool:
-            return await kept(pool) == [(grown.size, 2)]
-
         await until(by_both)
+    # What is cosigned from now on is another checkpoint.
+    await grown.grow()
+
+    async def by_one() -> bool:
+        return not await by_both() and await cosigned.load_for(grown.name, grown.size) is not None
+
     async with looked_after(pool, witness):
-
-        async def by_one() -> bool:
-            return await kept(pool) == [(grown.size, 1)]
-
         await until(by_one)
-        note = read_note(await Cosigned(pool).load(grown.name, at_least=1) or "")
-        assert note.cosigned(witness.key) is not None
-        assert note.cosigned(second_witness.key) is None
+        for size, _ in await kept(pool):
+            note = read_note(await cosigned.load_for(grown.name, size) or "")
+            assert note.cosigned(witness.key) is not None
+            assert note.cosigned(second_witness.key) is None
 
 
 async def test_a_lying_witness_gets_nothing_into_the_books_and_takes_nothing_from_others(

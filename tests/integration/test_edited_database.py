@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gesell_ledger import importing
+from gesell_ledger import ground
 from gesell_ledger.importing import check_log, import_log
 from gesell_ledger.storage.migrate import migrate
 from gesell_ledger.storage.postgres import open_pool
@@ -35,7 +35,7 @@ def template(postgres: OwnPostgres) -> str:
     name = postgres.make_database()
     asyncio.run(migrate(postgres.owner_dsn(name)))
     with open_folder() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importing, "SILENCE_SECONDS", 0.0)
+        patch.setattr(ground, "SILENCE_SECONDS", 0.0)
         path = honest().write(folder / "log")
         verdict = check_log(path, ledger=NEW_KEY.public_key)
         asyncio.run(import_log(postgres.service_dsn(name), path, verdict, key=NEW_KEY, demo=False))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gesell_ledger import ground, importing
+from gesell_ledger.auditor.auditing import Question
 from gesell_ledger.importing import ImportFault, check_log, import_log
 from gesell_ledger.keyfile import LedgerKey
 from gesell_ledger.storage.audit import audit
@@ -24,10 +25,10 @@ from gesell_ledger.storage.imports import UNFINISHED
 from gesell_ledger.storage.migrate import migrate
 from gesell_ledger.storage.postgres import open_pool
 from gesell_ledger.storage.trees import Trees
-from gesell_protocol.log import write_bundle
-from gesell_protocol.names import did_of
-from tests.forgeries import honest
-from tests.forgery import NEW_LEDGER, Log, Scribe, log_of
+from gesell_protocol.log import Posting, write_bundle
+from gesell_protocol.names import POOL, did_of
+from tests.forgeries import VKEYS, honest
+from tests.forgery import NEW_LEDGER, Log, Scribe, log_of, tell_story
 from tests.histories import LEDGER, key
 from tests.own_postgres import OwnPostgres
 from tests.running import DidNotStart, Service, open_folder
@@ -67,7 +68,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def take_in(postgres: OwnPostgres, database: str, path: Path, made: LedgerKey = NEW_KEY, *, demo: bool = False) -> int:
     """Import a file; how many entries were stored."""
-    verdict = check_log(path, ledger=made.public_key)
+    verdict = check_log(path, ledger=made.public_key, question=Question(now_ms=None) if demo else None)
     return asyncio.run(import_log(postgres.service_dsn(database), path, verdict, key=made, demo=demo)).stored
 
 
@@ -156,6 +157,106 @@ def test_the_database_of_another_ledger_is_left_alone(postgres: OwnPostgres, dat
     with pytest.raises(DatabaseUnfit, match=did_of(LEDGER)):
         take_in(postgres, database, honest().write(tmp_path / "log"))
     assert nothing_is_stored(postgres, database)
+
+
+# ── A file that is not the one that was audited ──────────────────────────────────────────────────────────────────
+
+
+def other_end() -> Log:
+    """As true as the first, and as long; its last entry is another."""
+    return log_of(*tell_story(said_twice=True))
+
+
+@pytest.mark.parametrize(
+    ("later", "said", "left"),
+    [
+        (other_end, "do not hash to the root that was audited", 20),
+        (lambda: honest().cut(26), "ends after 26 entries", 26),
+        (lambda: log_of(*tell_story(longer=1)), "do not hash to the root", 20),
+        (lambda: honest().reposted("very last", lambda lines: lines[::-1]), "entry 27 comes out otherwise", 20),
+        (
+            lambda: honest().changed("very last", lambda leaf: leaf._replace(at_ms=2**41)),
+            "entry 27 is not accepted",
+            20,
+        ),
+        (lambda: honest().with_bytes("very last", b"x"), "malformed", 20),
+        (lambda: honest().cut(26).with_bytes(5, b""), "not-canonical", 0),
+    ],
+)
+def test_a_file_that_changed_since_it_was_audited_is_told_and_nothing_of_its_batch_is_stored(
+    postgres: OwnPostgres,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    later: Callable[[], Log],
+    said: str,
+    left: int,
+) -> None:
+    monkeypatch.setattr(importing, "BATCH", 10)
+    path = honest().write(tmp_path / "log")
+    verdict = check_log(path, ledger=NEW_LEDGER)
+    later().write(path)
+    with pytest.raises(ImportFault, match=f"changed since it was audited, and nothing more.*{said}"):
+        asyncio.run(import_log(postgres.service_dsn(database), path, verdict, key=NEW_KEY, demo=False))
+    assert postgres.fetch(database, "SELECT count(*) FROM gesell.entry") == [(left,)]
+    # What is there is the beginning of the file as it was: with that one it goes on.
+    assert take_in(postgres, database, honest().write(path)) == honest().size - left
+    assert stored(postgres, database, honest()) == (honest().root, list(honest().entries))
+
+
+def test_a_file_that_ends_where_an_import_was_cut_short_does_not_end_it(
+    postgres: OwnPostgres, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "BATCH", 10)
+    scribe = Scribe()
+    while len(scribe.entries) < 24:
+        scribe.admit(f"peer{len(scribe.entries)}")
+    log = log_of(scribe, {})
+    path = log.write(tmp_path / "log")
+    verdict = check_log(path, ledger=LEDGER)
+    log.cut(20).write(path)
+    with pytest.raises(ImportFault, match="ends after 20 entries"):
+        asyncio.run(import_log(postgres.service_dsn(database), path, verdict, key=OLD_KEY, demo=False))
+    with pytest.raises(ImportFault, match="a longer log of this commons is here by half, its first 20 entries"):
+        take_in(postgres, database, path, OLD_KEY)
+    assert take_in(postgres, database, log.write(path), OLD_KEY) == 4
+    assert stored(postgres, database, log)[0] == log.root
+
+
+def test_an_export_that_is_older_than_what_a_member_holds_is_not_imported(
+    postgres: OwnPostgres, database: str, tmp_path: Path
+) -> None:
+    path, secret = honest().cut(26).write(tmp_path / "log"), write_key(tmp_path / "key", NEW_KEY)
+    receipt, note = tmp_path / "receipt", tmp_path / "note"
+    receipt.write_text(honest().receipt(27))
+    note.write_text(str(honest().note()))
+    dsn = postgres.service_dsn(database)
+    for words, said in (
+        (["--receipt", receipt], "behind"),
+        (["--checkpoint", note], "behind"),
+        (["--witness", str(VKEYS[0])], "witness"),
+        (["--quorum", "1"], "--quorum is at most"),
+        (["--receipt", secret], "neither a checkpoint nor a receipt"),
+    ):
+        called = command(path, "--key", secret, "--database", dsn, *words)
+        ended = subprocess.run(called, capture_output=True, text=True, timeout=120, check=False)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert nothing_is_stored(postgres, database)
+
+
+def test_no_word_in_a_log_moves_the_operators_terminal(postgres: OwnPostgres, database: str, tmp_path: Path) -> None:
+    secret = write_key(tmp_path / "key", OLD_KEY)
+    named = log_of(Scribe(name="gone\u202e"), {})
+    evil = named.reposted(1, lambda _: [Posting("gone\x1b[2J\u009b\n", POOL, "gone\u202e", 0)])
+    for log, status in ((evil, 1), (named, 0)):
+        path = log.write(tmp_path / "log")
+        words = command(path, "--key", secret, "--database", postgres.service_dsn(database))
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        assert ended.returncode == status, ended.stderr
+        assert "gone" in ended.stdout + ended.stderr
+        assert not set("\x1b\u009b\u202e") & set(ended.stdout + ended.stderr)
 
 
 def test_a_log_from_the_future_asks_for_a_demo(postgres: OwnPostgres, database: str, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Cosigned:
         commons_id, size = FIRST, 0
         while found := await self._pool.fetch(_COSIGNED["list_cosigned"], commons_id, size, PAGE):
             for row in found:
-                await self._recount_one(*row, witnesses)
+                await self._recount_one(row["commons_id"], row["size"], row["note"], witnesses)
             commons_id, size = found[-1]["commons_id"], found[-1]["size"]
 
     async def _recount_one(self, commons_id: int, size: int, before: str, witnesses: Sequence[NoteKey]) -> None:

@@ -74,6 +74,12 @@ def test_an_equivocation_names_both_checkpoints(tmp_path: Path) -> None:
     assert "mine.note" in finding.text
 
 
+def test_a_log_that_was_cut_below_the_state_is_told_where_it_ends(tmp_path: Path) -> None:
+    finding = CASES["a_log_cut_before_a_receipt_and_since_it_was_audited"].make().audit(tmp_path).finding
+    assert finding is not None
+    assert finding.text.endswith("the log ends after 3")
+
+
 def test_a_melt_of_one_grain_too_much_is_told_to_the_grain(tmp_path: Path) -> None:
     finding = CASES["a_melt_of_one_grain_too_much"].make().audit(tmp_path).finding
     assert finding is not None
