@@ -157,3 +157,23 @@ def test_a_hand_over_that_is_killed_goes_on_when_it_is_run_again(place: tuple[Pa
             towns[0].settle(line, MEMBERS[:2])
     finally:
         service.end()
+
+
+def test_a_commons_that_was_left_with_the_old_key_is_handed_over_by_the_next_run(
+    place: tuple[Path, str, OwnPostgres, str],
+) -> None:
+    """As a service leaves one that slept through the hand-over, woke up, and had somebody found a commons."""
+    folder, dsn, postgres, name = place
+    service = serve(folder, dsn, "old.key")
+    try:
+        with line_to(service) as line:
+            old = line.ledger()
+            Town(line)
+    finally:
+        service.end()
+    words = ("rekey", "--database", dsn, "--key", str(folder / "old.key"), "--new-key", str(folder / "new.key"))
+    assert gesell(*words).returncode == 0
+    postgres.execute(name, f"UPDATE gesell.commons SET ledger = decode('{old.hex()}', 'hex')")
+    again = gesell(*words)
+    assert (again.returncode, "in: 1 commons" in again.stdout) == (0, True), again
+    assert "done already" in gesell(*words).stderr

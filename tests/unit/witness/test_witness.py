@@ -391,6 +391,14 @@ def test_a_memory_belongs_to_one_name_and_one_key(tmp_path: Path) -> None:
             opened(tmp_path, **other)
 
 
+def test_a_memory_that_was_emptied_is_refused_while_its_key_is_there(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    for file in tmp_path.glob(f"{FILE}*"):
+        file.write_bytes(b"")
+    with pytest.raises(RecordsFault, match="remembers nothing"):
+        opened(tmp_path)
+
+
 def test_a_start_that_broke_off_before_there_was_a_key_is_made_good(tmp_path: Path) -> None:
     Records.open(tmp_path / FILE).close()
     opened(tmp_path).close()
