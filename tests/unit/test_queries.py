@@ -120,6 +120,7 @@ def test_every_read_filters_or_joins_on_the_commons(topic: str, name: str) -> No
         "find_foreign",
         "list_of_ledger",
         "list_uncosigned",
+        "list_cosigned",
         "list_heads",
     ):
         return

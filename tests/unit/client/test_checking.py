@@ -993,8 +993,19 @@ async def test_a_proof_that_does_not_hold_is_not_handed_on(ledger: WireLedger, g
 
 async def test_a_proof_of_another_entry_than_the_receipt_told_is_evidence(ledger: WireLedger, gesell: Client) -> None:
     [receipt] = await paid(gesell, 1)
-    ledger.log = forked(ledger.log, 2)
+    leaf = read_leaf(ledger.log.entries[1])
+    # Another time: the postings stay what was signed.
+    later = leaf_data(**{**leaf._asdict(), "at_ms": leaf.at_ms + 1})
+    ledger.log = ledger.log.copy()
+    ledger.log.rewrite(2, later)
     with pytest.raises(NotInLog):
+        await gesell.proof(receipt)
+
+
+async def test_a_proof_of_what_was_not_signed_proves_nothing(ledger: WireLedger, gesell: Client) -> None:
+    [receipt] = await paid(gesell, 1)
+    ledger.log = forked(ledger.log, 2)
+    with pytest.raises(UnexpectedAnswer, match="not what was signed"):
         await gesell.proof(receipt)
 
 

@@ -18,8 +18,7 @@ WHERE cosigned.note = $5
 RETURNING true;
 
 -- name: prune_cosigned
--- Forget the checkpoints that are older than another with as many cosignatures, but for the newest $3, for which late
--- ones may still come; past one that all $2 witnesses have cosigned, there is nothing to wait for.
+-- Forget what is older than another with as many cosignatures, but for the newest $3 while not all $2 have cosigned one.
 DELETE FROM gesell.cosigned k
 WHERE k.commons_id = $1 AND EXISTS (
     SELECT 1 FROM gesell.cosigned better
