@@ -149,10 +149,11 @@ func checkProof(path string, key note.Verifier, entries [][]byte) (int64, error)
 
 // firstBin returns the first item of a MessagePack array of two, a bin.
 func firstBin(data []byte) ([]byte, error) {
-	if len(data) > 3 && data[0] == 0x92 && data[1] == 0xc4 && len(data) >= 3+int(data[2]) {
+	// Two items, or three with the founding.
+	if len(data) > 3 && data[0]|1 == 0x93 && data[1] == 0xc4 && len(data) >= 3+int(data[2]) {
 		return data[3 : 3+int(data[2])], nil
 	}
-	if len(data) > 4 && data[0] == 0x92 && data[1] == 0xc5 {
+	if len(data) > 4 && data[0]|1 == 0x93 && data[1] == 0xc5 {
 		if size := int(binary.BigEndian.Uint16(data[2:])); len(data) >= 4+size {
 			return data[4 : 4+size], nil
 		}
