@@ -24,20 +24,8 @@ from tests.running import Service, open_folder
 
 DAY_MS = 86_400_000
 TABLES = (
-    *(
-        "commons",
-        "entry",
-        "posting",
-        "mention",
-        "account",
-        "member",
-        "peer_key",
-        "policy",
-        "memo",
-        "subtree",
-        "handover",
-    ),
-    *("share_out", "ledger", "webhook"),
+    *("commons", "entry", "posting", "mention", "account", "member", "peer_key", "policy", "memo"),
+    *("share_out", "ledger", "webhook", "subtree", "handover"),
     *("kind", "gift", "gift_thread", "vouch", "vouch_change", "credit", "hold"),
 )
 
