@@ -18,10 +18,10 @@ from cyclopts import Parameter
 
 from gesell_ledger import main as service
 from gesell_ledger.audit_commands import app as auditing
-from gesell_ledger.configuration import PASSPHRASE, SERVE, Options
+from gesell_ledger.configuration import SERVE, Options
 from gesell_ledger.ground import connect
 from gesell_ledger.import_commands import app as importing
-from gesell_ledger.keyfile import LedgerKey, load_or_make_key, read_passphrase
+from gesell_ledger.keyfile import PASSPHRASE, LedgerKey, load_or_make_key, read_passphrase
 from gesell_ledger.logs import configure_logs
 from gesell_ledger.readings.folder import rebuild
 from gesell_ledger.rekeying import rekey as hand_over

@@ -13,13 +13,12 @@ from typing import Annotated, Final
 
 from cyclopts import Group, Parameter
 
-from gesell_ledger.keyfile import read_passphrase
+from gesell_ledger.keyfile import PASSPHRASE, read_passphrase
 from gesell_ledger.logs import LogFormat
 from gesell_ledger.settings import HALF_LIFE_DAYS, PORT, Settings, default_data, parse_moment, read_witnesses
 from gesell_ledger.sources import Sources
 
 SERVE: Final = Sources("serve")
-PASSPHRASE: Final = "GESELL_KEY_PASSPHRASE"
 
 _SERVING = Parameter(group=Group("Serving", sort_key=1))
 _DATA = Parameter(group=Group("Data", sort_key=2))

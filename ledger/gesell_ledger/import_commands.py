@@ -16,9 +16,8 @@ from cyclopts import Parameter
 from gesell_ledger.audit_commands import question_of, told
 from gesell_ledger.auditor.auditing import Question
 from gesell_ledger.auditor.sentences import clean, name_of
-from gesell_ledger.configuration import PASSPHRASE
 from gesell_ledger.importing import Imported, ImportFault, check_log, import_log
-from gesell_ledger.keyfile import LedgerKey, load_or_make_key, read_passphrase
+from gesell_ledger.keyfile import PASSPHRASE, LedgerKey, load_or_make_key, read_passphrase
 from gesell_ledger.settings import default_data
 from gesell_ledger.storage.embedded import PostgresFault, PrivatePostgres
 from gesell_ledger.storage.faults import Fault, fault_of

@@ -11,6 +11,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,6 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gesell_ledger.storage.faults import Fault
 from gesell_protocol.ed25519 import Signer
+
+#: The variable in which an operator may leave the passphrase.
+PASSPHRASE: Final = "GESELL_KEY_PASSPHRASE"
 
 
 class KeyFault(Fault):
@@ -88,7 +92,7 @@ def _open(path: Path, data: bytes, passphrase: bytes | None) -> LedgerKey:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyFault(
             f"{path} can't be opened ({error}). If it has a passphrase, say where it is: --key-passphrase-file FILE"
-            " or GESELL_KEY_PASSPHRASE"
+            f" or {PASSPHRASE}"
         ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFault(f"{path} holds no Ed25519 key; leave --key out to let the ledger make one")

@@ -13,7 +13,7 @@ from typing import Final
 from gesell_ledger.logs import LogFormat
 from gesell_ledger.storage.faults import Fault
 from gesell_ledger.webhooks.addresses import read_url
-from gesell_protocol.notes import WITNESS_KEY, NoteKey
+from gesell_protocol.notes import WITNESS_KEY, WITNESSES_MAX, NoteKey
 from gesell_protocol.policy import TICK_SECONDS_MAX, TICK_SECONDS_MIN
 
 PORT: Final = 8420
@@ -22,8 +22,6 @@ WORKERS_MAX: Final = 64
 #: In half a year without any contact a relationship loses half of its strength.
 HALF_LIFE_DAYS: Final = 180
 HALF_LIFE_DAYS_MAX: Final = 36_500
-#: As many as a reader can ask for (SPEC §6.1).
-WITNESSES_MAX: Final = 16
 _HOST: Final = re.compile(r"[0-9A-Za-z._:%-]{1,255}")
 
 

@@ -13,7 +13,7 @@ import cyclopts
 import uvloop
 from cyclopts import Group, Parameter
 
-from gesell_ledger.keyfile import read_passphrase
+from gesell_ledger.keyfile import PASSPHRASE, read_passphrase
 from gesell_ledger.logs import LogFormat, configure_logs
 from gesell_ledger.settings import default_data
 from gesell_ledger.sources import Sources
@@ -24,7 +24,6 @@ from gesell_ledger.worker import stop_on_signals
 from gesell_protocol.notes import WITNESS_KEY, NoteKey
 
 LISTEN: Final = "127.0.0.1:8421"
-PASSPHRASE: Final = "GESELL_KEY_PASSPHRASE"
 WITNESS: Final = Sources("witness")
 
 _SERVING = Parameter(group=Group("Serving", sort_key=1))

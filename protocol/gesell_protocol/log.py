@@ -6,9 +6,11 @@ checkpoints are `notes`'.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
-from typing import BinaryIO, Final, NamedTuple
+from io import BufferedReader
+from typing import BinaryIO, Final, NamedTuple, cast
 
 from gesell_protocol.canonical import pack_array, unpack
 from gesell_protocol.envelopes import Envelope, read_envelope
@@ -20,6 +22,7 @@ LEAF_MAX_BYTES: Final = 65_535
 FILE_FIRST_LINE: Final = b"gesell/log/1\n"
 _HEAD_MAX_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 256 * 1024
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class Posting(NamedTuple):
@@ -114,6 +117,14 @@ def read_bundle(bundle: bytes) -> list[bytes]:
 def write_file_head(note: str) -> bytes:
     """How a log file begins: its first line, the checkpoint of the entries that follow, an empty line."""
     return FILE_FIRST_LINE + note.encode() + b"\n"
+
+
+def unpacked(file: BufferedReader) -> BinaryIO:
+    """A log file as it is read, compressed by gzip or not; only looked at, never sought: it may be a pipe."""
+    if not file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
+        return file
+    # A BufferedReader reads a gzip file in pieces too, and its lines many times as fast.
+    return cast(BinaryIO, BufferedReader(gzip.GzipFile(fileobj=file)))
 
 
 def read_file_head(file: BinaryIO) -> str:

@@ -22,6 +22,8 @@ from gesell_protocol.tree import HASH_BYTES, SIZE_MAX
 
 NOTE_MAX_BYTES: Final = 64 * 1024
 SIGNATURES_MAX: Final = 64
+#: For how many cosignatures a ledger can be asked, and hence how many witnesses it may have (SPEC §6.1).
+WITNESSES_MAX: Final = 16
 #: The kinds of keys (signature types) that are known here.
 NOTE_KEY: Final = 0x01
 WITNESS_KEY: Final = 0x04

@@ -90,7 +90,7 @@ class Frontier:
             height, rest = 0, size
             while not rest & 1:
                 right = peaks.pop()
-                peaks[-1] = sha256(b"\x01" + peaks[-1] + right).digest()
+                peaks[-1] = node_hash(peaks[-1], right)
                 height, rest = height + 1, rest >> 1
                 if height % TILE_HEIGHT == 0:
                     subtrees.append(Subtree(height // TILE_HEIGHT, rest - 1, peaks[-1]))

@@ -22,7 +22,7 @@ from gesell.sync import Client as SyncClient
 from gesell_ledger.keyfile import load_or_make_key
 from gesell_ledger.storage.embedded import PrivatePostgres
 from gesell_ledger.storage.postgres import open_pool
-from gesell_ledger.storage.trees import Trees
+from gesell_ledger.storage.reading import Reader
 from gesell_protocol.log import leaf_hash, read_leaf
 from gesell_protocol.names import did_of, peer_of
 from gesell_protocol.notes import WITNESS_KEY, NoteKey, read_checkpoint, read_note
@@ -256,8 +256,8 @@ async def edit(service: Service, commons: str, seq: int) -> None:
                 "UPDATE gesell.entry SET at_ms = at_ms + 1 WHERE commons_id = $1 AND seq = $2", key, seq
             )
             async with open_pool(dsn) as pool:
-                entries = await Trees(pool).list_entries(bytes.fromhex(commons), first=1, count=10_000)
-            leaves = [leaf_hash(entry.leaf_data) for entry in entries]
+                listed = await Reader(pool).list_entries(bytes.fromhex(commons), after=0, limit=10_000)
+            leaves = [leaf_hash(entry.leaf_data) for entry, _ in listed]
             tree, subtrees = Frontier().grown(leaves)
             await owner.executemany(
                 "UPDATE gesell.entry SET leaf = $3 WHERE commons_id = $1 AND seq = $2",

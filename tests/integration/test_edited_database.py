@@ -17,7 +17,7 @@ from gesell_ledger import ground
 from gesell_ledger.importing import check_log, import_log
 from gesell_ledger.storage.migrate import migrate
 from gesell_ledger.storage.postgres import open_pool
-from gesell_ledger.storage.trees import Trees
+from gesell_ledger.storage.reading import Reader
 from gesell_protocol.canonical import unpack
 from gesell_protocol.log import leaf_hash
 from gesell_protocol.statements import write_body
@@ -47,8 +47,8 @@ def hash_anew(postgres: OwnPostgres, database: str) -> None:
 
     async def read() -> list[bytes]:
         async with open_pool(postgres.owner_dsn(database)) as pool:
-            entries = await Trees(pool).list_entries(honest().commons, first=1, count=1_000)
-            return [leaf_hash(entry.leaf_data) for entry in entries]
+            listed = await Reader(pool).list_entries(honest().commons, after=0, limit=1_000)
+            return [leaf_hash(entry.leaf_data) for entry, _ in listed]
 
     leaves = asyncio.run(read())
     tree, _ = Frontier().grown(leaves)

@@ -24,6 +24,7 @@ from gesell_ledger.storage.faults import DatabaseUnfit
 from gesell_ledger.storage.imports import UNFINISHED
 from gesell_ledger.storage.migrate import migrate
 from gesell_ledger.storage.postgres import open_pool
+from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.trees import Trees
 from gesell_protocol.log import Posting, write_bundle
 from gesell_protocol.names import POOL, did_of
@@ -77,11 +78,10 @@ def stored(postgres: OwnPostgres, database: str, log: Log) -> tuple[bytes, list[
 
     async def read() -> tuple[bytes, list[bytes]]:
         async with open_pool(postgres.service_dsn(database)) as pool:
-            trees = Trees(pool)
-            tree = await trees.load(log.commons)
+            tree = await Trees(pool).load(log.commons)
             assert tree is not None
-            entries = await trees.list_entries(log.commons, first=1, count=100_000)
-            return tree.frontier.root, [entry.leaf_data for entry in entries]
+            listed = await Reader(pool).list_entries(log.commons, after=0, limit=100_000)
+            return tree.frontier.root, [entry.leaf_data for entry, _ in listed]
 
     return asyncio.run(read())
 

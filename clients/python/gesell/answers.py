@@ -24,6 +24,7 @@ from gesell_protocol.names import (
     RESERVED_HOLDERS,
     UNIT,
     Holder,
+    base64url,
     did_of,
     id_of,
     id_text,
@@ -427,6 +428,16 @@ def read_json_envelope(fields: Mapping[str, Any]) -> Envelope:
         tuple((peer_of(item["key"]), unbase64url(item["signature"])) for item in fields["signatures"]),
         None if memo is None else Memo(unbase64url(memo["salt"]), text_in(memo, "text")),
     )
+
+
+def json_envelope(envelope: Envelope) -> dict[str, Any]:
+    """An envelope in JSON as SPEC §7.1 has it, without a memo."""
+    return {
+        "body": base64url(envelope.body),
+        "signatures": [
+            {"key": did_of(key), "signature": base64url(signature)} for key, signature in envelope.signatures
+        ],
+    }
 
 
 def _said(envelope: Envelope) -> Mapping[str, Any]:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from gesell.answers import json_envelope
 from gesell.errors import GesellError
 from gesell_protocol.envelopes import Envelope
-from gesell_protocol.names import base64_text, base64url, did_of, id_text
+from gesell_protocol.names import base64_text, did_of, id_text
 from gesell_protocol.receipts import Receipt
 
 if TYPE_CHECKING:
@@ -155,13 +156,3 @@ class Unchecked(CheckFailed):
 
 class MemoryFileError(GesellError):
     """What is remembered of a log can't be read or written; the message says why."""
-
-
-def json_envelope(envelope: Envelope) -> dict[str, Any]:
-    """An envelope in JSON as SPEC §7.1 has it, without a memo."""
-    return {
-        "body": base64url(envelope.body),
-        "signatures": [
-            {"key": did_of(key), "signature": base64url(signature)} for key, signature in envelope.signatures
-        ],
-    }

@@ -26,10 +26,10 @@ from gesell.check_errors import Equivocation, MemoryFileError, NotInLog, Unwitne
 from gesell.errors import GesellError, NotFound, UnexpectedAnswer
 from gesell.log_reader import LogReader
 from gesell.memory import LifeMemory, Memory, Remembered, read_remembered
-from gesell.proven_tree import ProvenTree, tiles_of
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import did_of
 from gesell_protocol.notes import (
+    WITNESSES_MAX,
     BadNote,
     Checkpoint,
     Note,
@@ -39,6 +39,7 @@ from gesell_protocol.notes import (
     verify_checkpoint,
 )
 from gesell_protocol.proofs import BadReceipt, follow, read_handover
+from gesell_protocol.proven_tree import ProvenTree, tiles_of
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.tree import TILE_WIDTH, BadProof
 
@@ -47,7 +48,6 @@ PAUSE_FIRST_SECONDS: Final = 0.2
 PAUSE_MAX_SECONDS: Final = 2.0
 #: Level-0 tiles that receipts are held against at a time.
 TILES_AT_ONCE: Final = 128
-WITNESSES_MAX: Final = 16
 
 #: Tells the key that is trusted first, given the one remembered (None where nothing is).
 Anchor = Callable[[bytes | None], Awaitable[bytes]]

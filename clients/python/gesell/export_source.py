@@ -18,13 +18,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Generic, TypeVar, cast
+from typing import Any, BinaryIO, Final, Generic, TypeVar
 
 from gesell.log_reader import LogReader
 from gesell_protocol.envelopes import Envelope
-from gesell_protocol.log import leaf_hash, read_file_entries, read_file_head, read_leaf
+from gesell_protocol.log import leaf_hash, read_file_entries, read_file_head, read_leaf, unpacked
 from gesell_protocol.notes import BadNote, Checkpoint, Note, read_checkpoint, read_note, verify_checkpoint
 from gesell_protocol.proofs import BadReceipt, follow
 from gesell_protocol.refusals import Rejected
@@ -33,7 +32,6 @@ from gesell_protocol.tree import TILE_WIDTH, Frontier
 
 #: Bundles asked for before the one at hand is written.
 AHEAD: Final = 4
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 Pieces = TypeVar("Pieces")
 
 
@@ -81,16 +79,10 @@ def file_source(path: Path) -> Iterator[Source[Iterator[Sequence[bytes]]]]:
         raise BadLog(f"{path} can't be read: {error.strerror}") from None
     with file:
         with _faults_told(path):
-            opened = _unpacked(file)
+            opened = unpacked(file)
             note = read_note(read_file_head(opened))
             checkpoint = _checkpoint_of(note)
         yield Source(note=note, checkpoint=checkpoint, pieces=_file_pieces(opened, path))
-
-
-def _unpacked(file: BufferedReader) -> BinaryIO:
-    # Only looked at, never sought: the file may be a pipe.
-    packed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
 
 
 def _file_pieces(file: BinaryIO, path: Path) -> Iterator[Sequence[bytes]]:

@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gesell.answers import read_json_envelope
+from gesell.answers import json_envelope, read_json_envelope
 from gesell.errors import Refused, StatementFileError, refused
 from gesell.peer import Peer
 from gesell.wording import moment_text
 from gesell_protocol.canonical import unpack
 from gesell_protocol.envelopes import STATEMENT_PREFIX, Envelope, read_envelope, verify_envelope
-from gesell_protocol.names import base64url, did_of
+from gesell_protocol.names import base64url
 from gesell_protocol.refusals import Rejected
 from gesell_protocol.statements import Statement, read_statement
 
@@ -181,10 +181,7 @@ def load_statement(path: str | os.PathLike[str]) -> Envelope:
 
 
 def _fields_of(envelope: Envelope) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "body": base64url(envelope.body),
-        "signatures": [{"key": did_of(key), "signature": base64url(made)} for key, made in envelope.signatures],
-    }
+    fields = json_envelope(envelope)
     if envelope.memo is not None:
         fields["memo"] = {"salt": base64url(envelope.memo.salt), "text": envelope.memo.text}
     return fields

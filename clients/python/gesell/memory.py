@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from gesell.answers import read_json_envelope
-from gesell.check_errors import MemoryFileError, json_envelope
+from gesell.answers import json_envelope, read_json_envelope
+from gesell.check_errors import MemoryFileError
+from gesell.key_notes import sync_folder
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import did_of, peer_of
 from gesell_protocol.notes import Checkpoint, Note, read_note
@@ -149,21 +150,11 @@ def _write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             os.unlink(beside)
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on disk too; where folders can't be opened, the system sees to it."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

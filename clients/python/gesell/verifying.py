@@ -18,7 +18,6 @@ from gesell.check_errors import CheckFailed, NotInLog, Unchecked, Unwitnessed
 from gesell.checking import (
     PAUSE_FIRST_SECONDS,
     PAUSE_MAX_SECONDS,
-    WITNESSES_MAX,
     Anchor,
     Checked,
     Checks,
@@ -34,7 +33,7 @@ from gesell.transport import Form, passes
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.log import leaf_hash
 from gesell_protocol.names import id_text, peer_of
-from gesell_protocol.notes import WITNESS_KEY, BadNote, Note, NoteKey, count_cosigned, read_note
+from gesell_protocol.notes import WITNESS_KEY, WITNESSES_MAX, BadNote, Note, NoteKey, count_cosigned, read_note
 from gesell_protocol.proofs import (
     FILE_MAX_BYTES,
     BadReceipt,

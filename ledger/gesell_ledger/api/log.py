@@ -28,7 +28,7 @@ from gesell_ledger.storage.trees import Handover, Tree, Trees
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.log import write_bundle
 from gesell_protocol.names import base64url, did_of
-from gesell_protocol.notes import Note, read_checkpoint, read_note, sign_checkpoint
+from gesell_protocol.notes import WITNESSES_MAX, Note, read_checkpoint, read_note, sign_checkpoint
 from gesell_protocol.proofs import write_receipt
 from gesell_protocol.tree import TILE_WIDTH, Tile, inclusion_spans, tile_width
 
@@ -53,7 +53,7 @@ LEVELS: Final = 8
 
 WITNESSES: Final[Parameter[int]] = Parameter(
     name="witnesses",
-    type=Annotated[int, Meta(ge=1, le=16)],
+    type=Annotated[int, Meta(ge=1, le=WITNESSES_MAX)],
     about="The newest checkpoint that at least so many of the ledger's witnesses have cosigned.",
 )
 
@@ -108,11 +108,13 @@ async def get_bundle(request: web.Request) -> web.Response:
 
 async def _bundle(request: web.Request, tree: Tree, *, first: int, count: int) -> bytes:
     """The entries in pieces, so that 256 payments to hundreds each do not hold up the loop."""
-    pieces = []
-    for start in range(first, first + count, PIECE):
-        size = min(PIECE, first + count - start)
-        entries = await request.app[TREES].list_entries(tree.commons, first=start, count=size)
-        pieces.append(write_bundle(entry.leaf_data for entry in entries))
+    pieces, done = list[bytes](), 0
+    while done < count:
+        after = first - 1 + done
+        listed = await request.app[READER].list_entries(tree.commons, after=after, limit=min(PIECE, count - done))
+        assert listed, "the tree reaches no further than the entries"
+        pieces.append(write_bundle(entry.leaf_data for entry, _ in listed))
+        done += len(listed)
     return b"".join(pieces)
 
 
@@ -153,15 +155,17 @@ async def _receipt(request: web.Request, here: Visit, entry: Entry, note: Note) 
         raise Refused("not-found", "no checkpoint that enough witnesses have cosigned covers this entry yet")
     hashes = await trees.prove(entry.commons, inclusion_spans(index, size), size=size)
     handovers = [one.envelope for one in await trees.list_handovers(entry.commons) if one.seq <= size]
-    (founding,) = await trees.list_entries(entry.commons, first=1, count=1)
-    told = index > 0 and here.sight.entry(1, frozenset((EVERYBODY,)))
+    founding = None
+    if index > 0 and here.sight.entry(1, frozenset((EVERYBODY,))):
+        ((founded, _),) = await request.app[READER].list_entries(entry.commons, after=0, limit=1)
+        founding = founded.body
     return write_receipt(
         entry.leaf_data,
         index=index,
         hashes=hashes,
         note=note,
         handovers=handovers,
-        founding=founding.body if told else None,
+        founding=founding,
     )
 
 

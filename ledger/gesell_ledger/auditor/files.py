@@ -6,23 +6,21 @@ Owns the way from a path to entries. Judges nothing but that it is a log file.
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 from gesell_ledger.auditor.checks import FORM
 from gesell_ledger.auditor.findings import Wrong
-from gesell_protocol.log import leaf_hash, read_file_entries, read_file_head
+from gesell_protocol.log import leaf_hash, read_file_entries, read_file_head, unpacked
 from gesell_protocol.refusals import Rejected
 from gesell_protocol.tree import Frontier
 
 #: Entries that are handed on at a time.
 PIECE: Final = 256
-_GZIP: Final = b"\x1f\x8b"
 
 
 class LogFile:
@@ -34,9 +32,7 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         """Open a file and read its checkpoint."""
         self._raw = path.open("rb")
-        is_packed = self._raw.peek(2)[:2] == _GZIP
-        # A BufferedReader reads a gzip file in pieces too, and its lines many times as fast.
-        self._file = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=self._raw)) if is_packed else self._raw)
+        self._file = unpacked(self._raw)
         try:
             with _reading():
                 self.note = read_file_head(self._file)

@@ -5,6 +5,7 @@ Owns the words of it. The codes are stable: scripts and tests go by them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,11 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}" if self.seq is None else f"{self.code} at entry {self.seq}: {self.text}"
+
+
+def key_at(keys: Sequence[tuple[int, bytes]], size: int) -> bytes:
+    """Of a ledger's keys, each with the size from which on it is in force, the one at so many entries."""
+    return [key for since, key in keys if since <= max(1, size)][-1]
 
 
 class Wrong(Exception):
@@ -72,7 +78,7 @@ class Verdict:
 
     def key_at(self, size: int) -> bytes:
         """The ledger's key in force at so many entries."""
-        return [key for since, key in self.keys if since <= max(1, size)][-1]
+        return key_at(self.keys, size)
 
     def fields(self) -> dict[str, Any]:
         """The verdict for programs."""

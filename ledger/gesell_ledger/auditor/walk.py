@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from gesell_ledger.auditor.checks import FORM, Checks
-from gesell_ledger.auditor.findings import Finding, Verdict, Wrong
+from gesell_ledger.auditor.findings import Finding, Verdict, Wrong, key_at
 from gesell_ledger.auditor.held import Held, audited_before
 from gesell_ledger.auditor.kinds import LogCheck
 from gesell_ledger.auditor.memory import Memory, sealed_entry
@@ -148,7 +148,7 @@ class Walk:
 
     def key_at(self, size: int) -> bytes:
         """The ledger's key in force at so many entries."""
-        return [key for since, key in self.keys if since <= max(1, size)][-1]
+        return key_at(self.keys, size)
 
     def root_at(self, size: int) -> bytes | None:
         """The root over the first `size` entries, where a checkpoint that the reader holds asks for it."""

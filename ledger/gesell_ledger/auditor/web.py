@@ -25,6 +25,7 @@ from gesell_ledger.auditor.sentences import name_of, reason_of
 from gesell_protocol.log import LEAF_MAX_BYTES, read_bundle
 from gesell_protocol.notes import (
     NOTE_MAX_BYTES,
+    WITNESSES_MAX,
     BadNote,
     Checkpoint,
     Note,
@@ -33,27 +34,15 @@ from gesell_protocol.notes import (
     read_checkpoint,
     read_note,
 )
+from gesell_protocol.proven_tree import ProvenTree, tiles_of
 from gesell_protocol.refusals import Rejected
-from gesell_protocol.tree import (
-    HASH_BYTES,
-    TILE_WIDTH,
-    BadProof,
-    Tile,
-    check_consistency,
-    consistency_spans,
-    hash_of,
-    place_path,
-    tile_width,
-    tiles_for,
-)
+from gesell_protocol.tree import HASH_BYTES, TILE_WIDTH, BadProof, Tile, place_path, tile_width
 
 AHEAD: Final = 6
 TRIES: Final = 6
 REQUEST_SECONDS: Final = 60.0
 BUNDLE_MAX_BYTES: Final = TILE_WIDTH * (LEAF_MAX_BYTES + 2)
 ANSWER_MAX_BYTES: Final = 1024 * 1024
-#: For how many cosignatures a ledger can be asked (SPEC §6.1).
-WITNESSES_MAX: Final = 16
 _COMMONS: Final = re.compile(r"(.*)/v1/commons/([0-9a-f]{32})(?:/log(?:/checkpoint)?)?")
 
 
@@ -160,20 +149,15 @@ class WebLog:
         Raises `Wrong` where the tiles do not.
         """
         assert self._checkpoint is not None
-        new, found = self._checkpoint, dict[int, bytes]()
-        for size in sizes:
-            if size > new.size:
-                continue
-            spans = consistency_spans(size, new.size)
-            tiles = {tile: await self._tile(tile) for tile in tiles_for([(0, size), *spans], new.size)}
-            root = hash_of(0, size, new.size, tiles)
-            proof = [hash_of(*span, new.size, tiles) for span in spans]
-            try:
-                check_consistency(old=size, old_root=root, new=new.size, new_root=new.root, proof=proof)
-            except BadProof:
-                raise Wrong(FORM, "the log's tiles do not hash to its checkpoint") from None
-            found[size] = root
-        return found
+        size, earlier = self._checkpoint.size, [one for one in sizes if one <= self._checkpoint.size]
+        if not earlier:
+            return {}
+        tiles = {tile: await self._tile(tile) for tile in tiles_of(size, earlier=earlier)}
+        try:
+            tree = ProvenTree(size=size, root=self._checkpoint.root, tiles=tiles)
+        except BadProof:
+            raise Wrong(FORM, "the log's tiles do not hash to its checkpoint") from None
+        return {one: tree.root_at(one) for one in earlier}
 
     async def _shown(self) -> Note:
         """The checkpoint to audit under; raises `FetchFault` while none is cosigned as the reader asks."""

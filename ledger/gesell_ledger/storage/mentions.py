@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from gesell_ledger.core.visibility import mentions_of
 from gesell_ledger.storage import rows
 from gesell_ledger.storage.queries import queries
 from gesell_protocol.envelopes import Envelope
-from gesell_protocol.log import Posting
 from gesell_protocol.statements import read_statement
 
 if TYPE_CHECKING:
@@ -33,10 +31,8 @@ async def fill_mentions(connection: Connection) -> None:
 
 
 async def _fill_page(connection: Connection, commons_id: int, page: list[asyncpg.Record]) -> None:
-    postings: dict[int, list[Posting]] = defaultdict(list)
     seqs = [row["seq"] for row in page]
-    for seq, *posting in await connection.fetch(_SEQUENCE["load_postings"], commons_id, seqs):
-        postings[seq].append(rows.read_posting(posting))
+    postings = rows.read_postings(await connection.fetch(_SEQUENCE["load_postings"], commons_id, seqs))
     mentions = [
         (commons_id, row["seq"], peer)
         for row in page

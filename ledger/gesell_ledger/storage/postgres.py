@@ -6,7 +6,6 @@ entries. Decides nothing: what is loaded comes from `needs`, what is stored come
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from gesell_ledger.storage.faults import DatabaseUnfit
 from gesell_ledger.storage.queries import migrations, queries
 from gesell_protocol.demurrage import Holding
 from gesell_protocol.envelopes import Memo
-from gesell_protocol.log import LEAF_MAX_BYTES, Posting, leaf_hash
+from gesell_protocol.log import LEAF_MAX_BYTES, leaf_hash
 from gesell_protocol.names import RESERVED_HOLDERS
 from gesell_protocol.policy import Timeline
 from gesell_protocol.tree import Frontier
@@ -346,9 +345,7 @@ class Batch:
 
     async def _load_entries(self, books: Books, found: Sequence[Sequence[Any]]) -> None:
         seqs = [row[0] for row in found]
-        postings: dict[int, list[Posting]] = defaultdict(list)
-        for seq, *posting in await self._connection.fetch(_SEQUENCE["load_postings"], self._commons_id, seqs):
-            postings[seq].append(rows.read_posting(posting))
+        postings = rows.read_postings(await self._connection.fetch(_SEQUENCE["load_postings"], self._commons_id, seqs))
         for row in found:
             entry = rows.read_entry(self._commons, row, postings[row[0]])
             books.entries[entry.id] = entry

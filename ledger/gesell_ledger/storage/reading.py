@@ -15,7 +15,6 @@ from gesell_ledger.storage.postgres import Batch, Rules
 from gesell_ledger.storage.queries import queries
 from gesell_protocol.demurrage import INFLOW_MAX, INFLOW_REASONS, Holding
 from gesell_protocol.envelopes import Memo
-from gesell_protocol.log import Posting
 from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
 
 if TYPE_CHECKING:
@@ -415,9 +414,7 @@ def _read_entries(
     commons: bytes, found: Sequence[rows.Row], lines: Sequence[rows.Row]
 ) -> list[tuple[Entry, Memo | None]]:
     """Rows of entries with their memos, and rows of their postings, put together."""
-    postings: dict[int, list[Posting]] = defaultdict(list)
-    for seq, *posting in map(tuple, lines):
-        postings[seq].append(rows.read_posting(posting))
+    postings = rows.read_postings(lines)
     return [
         (
             rows.read_entry(commons, row, postings[row["seq"]]),

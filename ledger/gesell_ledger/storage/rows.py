@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -175,6 +176,14 @@ def read_hold(row: Row) -> Hold:
 def read_posting(row: Row) -> Posting:
     """A row of (reason, holder, asset, amount)."""
     return Posting(row[0], read_holder(row[1]), row[2], row[3])
+
+
+def read_postings(lines: Iterable[Row]) -> dict[int, list[Posting]]:
+    """Rows of (seq, reason, holder, asset, amount), in order, by their entries."""
+    postings: dict[int, list[Posting]] = defaultdict(list)
+    for seq, *posting in map(tuple, lines):
+        postings[seq].append(read_posting(posting))
+    return postings
 
 
 def read_entry(commons: bytes, row: Row, postings: Sequence[Posting]) -> Entry:

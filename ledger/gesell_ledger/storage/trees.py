@@ -1,4 +1,4 @@
-"""The Merkle trees as they are stored, and what is read off them: tiles, proofs, entry bundles, hand-overs.
+"""The Merkle trees as they are stored, and what is read off them: tiles, proofs, hand-overs.
 
 Owns the way from rows to tiles. A tile is made of the leaves beside the entries, or of the nodes of whole tiles one
 level below; partial tiles of any width come out of the same rows, so nothing is ever rewritten. How trees hash is
@@ -7,22 +7,19 @@ level below; partial tiles of any width come out of the same rows, so nothing is
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gesell_ledger.core.books import Entry
 from gesell_ledger.storage import rows
 from gesell_ledger.storage.queries import queries
 from gesell_protocol.envelopes import Envelope
-from gesell_protocol.log import Posting
 from gesell_protocol.tree import TILE_WIDTH, Frontier, Tile, hash_of, tiles_for
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from gesell_ledger.storage.postgres import Connection, Pool
+    from gesell_ledger.storage.postgres import Pool
 
 _TREES = queries("trees")
 _READING = queries("reading")
@@ -87,12 +84,6 @@ class Trees:
         tiles = await self.load_tiles(commons, tiles_for(spans, size))
         return [hash_of(start, end, size, tiles) for start, end in spans]
 
-    async def list_entries(self, commons: bytes, *, first: int, count: int) -> list[Entry]:
-        """`count` neighbouring entries from entry `first` on, with their postings; fewer if there are no more."""
-        commons_id = rows.key_of(commons)
-        found = await self._pool.fetch(_READING["list_entries"], commons_id, first - 1, count)
-        return await _with_postings(self._pool, commons, found)
-
     async def list_handovers(self, commons: bytes) -> list[Handover]:
         """How the ledger's key changed hands, in order."""
         return [
@@ -114,23 +105,17 @@ class Trees:
         return [row["hash"] for row in await self._pool.fetch(_TREES["list_of_ledger"], ledger, limit)]
 
 
-async def _with_postings(asked: Pool | Connection, commons: bytes, found: Sequence[asyncpg.Record]) -> list[Entry]:
-    postings: dict[int, list[Posting]] = defaultdict(list)
-    seqs = [row["seq"] for row in found]
-    for seq, *posting in await asked.fetch(_SEQUENCE["load_postings"], rows.key_of(commons), seqs):
-        postings[seq].append(rows.read_posting(posting))
-    return [rows.read_entry(commons, row, postings[row["seq"]]) for row in found]
-
-
 async def fill_trees(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Grow the trees over what was stored before there were any, a page at a time. Runs once, within its migration."""
     for head in await connection.fetch(_READING["list_all_commons"]):
         commons_id, commons = head["commons_id"], head["hash"]
         tree = Frontier()
         while found := await connection.fetch(_READING["list_entries"], commons_id, tree.size, PAGE):
-            leaves = [entry.leaf for entry in await _with_postings(connection, commons, found)]
+            seqs = [row["seq"] for row in found]
+            postings = rows.read_postings(await connection.fetch(_SEQUENCE["load_postings"], commons_id, seqs))
+            leaves = [rows.read_entry(commons, row, postings[row["seq"]]).leaf for row in found]
             tree, subtrees = tree.grown(leaves)
-            await connection.execute(_TREES["fill_leaves"], commons_id, [row["seq"] for row in found], leaves)
+            await connection.execute(_TREES["fill_leaves"], commons_id, seqs, leaves)
             await connection.copy_records_to_table(
                 "subtree",
                 schema_name="gesell",

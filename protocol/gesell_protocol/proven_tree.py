@@ -1,6 +1,6 @@
 """A tree that a ledger's tiles were shown to be: they hash to the root that it signed (SPEC §6, RFC 6962 §2.1).
 
-Owns which tiles are needed, and the check that binds each to the root. Pure: who fetches tiles is `checking`. What is
+Owns which tiles are needed, and the check that binds each to the root. Pure: who fetches tiles hands them in. What is
 read off a `ProvenTree` is as true as the root; what could not be proven raises `BadProof` and accuses nobody, since
 whoever stands in between can spoil a tile.
 
