@@ -401,8 +401,10 @@ def test_a_memory_that_was_emptied_is_refused_while_its_key_is_there(tmp_path: P
 
 def test_a_start_that_broke_off_before_there_was_a_key_is_made_good(tmp_path: Path) -> None:
     Records.open(tmp_path / FILE).close()
-    opened(tmp_path).close()
-    opened(tmp_path).close()
+    with closing(opened(tmp_path)) as first:
+        submit(first, GOOD.submission(0))
+    with closing(opened(tmp_path)) as second:
+        assert second.key == first.key
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but long enough for a header" * 9, b""])
