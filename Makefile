@@ -37,8 +37,10 @@ format: .venv/ready
 vectors: .venv/ready
 	$(BIN)/python protocol/vectors/generate.py
 
+# About an hour; leaves report.html and report.json in bench/out/. `make bench BENCH=--quick` takes two minutes,
+# `make bench BENCH=--results` also writes bench/RESULTS.md.
 bench: .venv/ready
-	$(BIN)/python -m bench.load
+	$(BIN)/python -m bench $(BENCH)
 
 # The environment: every package at a locked version with its hash, then this project itself, built by the
 # locked backend. The mark at the end is only made when all of it went well.

@@ -48,7 +48,7 @@ class Heard:
     """What a crowd got: the reference stream, unpacked, and how many listeners got exactly that, or something else.
 
     `wire_bytes` is how long it was on the wire. `times` are, for some events (named by the place where each ends in
-    the stream), when each listener had it, sorted.
+    the stream; the last is one of them), when each listener had it, sorted.
     """
 
     stream: bytes
@@ -131,8 +131,10 @@ class _Crowd:
             self._read_reference()
             if last is not None and self._end is None:
                 self._find_end(last)
-            if self._end is not None and all(one.offset >= self._end or one.fault for one in self._listeners.values()):
-                return
+            if self._end is not None:
+                wire = self._on_the_wire(self._end)
+                if all(one.offset >= wire or one.fault for one in self._listeners.values()):
+                    return
 
     def _read_reference(self) -> None:
         """Unpack what the reference has grown by."""
@@ -230,8 +232,9 @@ class _Crowd:
         while (found := self._plain.find(_EVENT_END, place, end)) >= 0:
             place = found + len(_EVENT_END)
             ends.append(place)
-        sampled = ends[:: max(1, len(ends) // _SAMPLES)]
+        # The last one also tells how long all of it took.
+        sampled = {*ends[:: max(1, len(ends) // _SAMPLES)], *ends[-1:]}
         return {
             place: array("d", sorted(one.marks[bisect_left(one.offsets, self._on_the_wire(place))] for one in whole))
-            for place in sampled
+            for place in sorted(sampled)
         }

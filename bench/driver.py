@@ -30,12 +30,17 @@ class LoadFault(Exception):
 
 @dataclass(slots=True)
 class Run:
-    """What one run sent and got. `seconds` from the first byte sent to the last answer; latencies in seconds."""
+    """What one run sent and got. `seconds` from the first byte sent to the last answer; latencies in seconds.
+
+    Answers and latencies stand in the order in which the answers came; `places` says which request each is to, by
+    its place among those handed to `drive`.
+    """
 
     requests: int = 0
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     answers: list[tuple[int, bytes]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
     def outcomes(self) -> Counter[str]:
         """How many statements got which answer: `accepted`, `replayed`, or the code of a refusal.
@@ -59,22 +64,31 @@ def _code_of(status: int, body: bytes) -> str:
         return f"http-{status}"
 
 
-async def drive(url: str, requests: Sequence[bytes], *, connections: int, seconds: float, every: float = 0.0) -> Run:
+async def drive(
+    url: str,
+    requests: Sequence[bytes],
+    *,
+    connections: int,
+    seconds: float,
+    every: float = 0.0,
+    pause: float = 0.0,
+) -> Run:
     """Send `requests` in order over that many connections, one in flight on each, until all are sent or `seconds`
     have passed; what is in flight then is waited for. With `every`, none is sent before its turn, that many seconds
-    after the turn of the one before; one that is late is made up for. Raises `LoadFault`.
+    after the turn of the one before; one that is late is made up for. With `pause`, each connection rests for so many
+    seconds between an answer and its next request. Raises `LoadFault`.
     """
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
     run = Run()
-    queue = iter(requests)
+    queue = enumerate(requests)
     lines = [_Line(run, queue, loop.create_future()) for _ in range(min(connections, len(requests)))]
     for line in lines:
         await loop.create_connection(partial(_same, line), parts.hostname or "", parts.port or 80)
     started = time.perf_counter()
     turns = itertools.count(started, every)
     for line in lines:
-        line.start(turns, until=started + seconds)
+        line.start(turns, until=started + seconds, pause=pause)
     try:
         async with asyncio.timeout(seconds + ANSWER_SECONDS):
             await asyncio.gather(*(line.done for line in lines))
@@ -104,13 +118,15 @@ def _same(line: _Line) -> _Line:
 class _Line(asyncio.Protocol):
     """One connection: send, wait for the whole answer, note it, send the next."""
 
-    def __init__(self, run: Run, queue: Iterator[bytes], done: asyncio.Future[None]) -> None:
+    def __init__(self, run: Run, queue: Iterator[tuple[int, bytes]], done: asyncio.Future[None]) -> None:
         self.done = done
         self._run = run
         self._queue = queue
         self._transport: asyncio.Transport | None = None
         self._until = 0.0
         self._turns: Iterator[float] = iter(())
+        self._pause = 0.0
+        self._place = 0
         self._sent = 0.0
         self._held = bytearray()
         self._status = 0
@@ -121,10 +137,11 @@ class _Line(asyncio.Protocol):
         # uvloop's transports are asyncio's by behaviour, not by class.
         self._transport = cast(asyncio.Transport, transport)
 
-    def start(self, turns: Iterator[float], *, until: float) -> None:
+    def start(self, turns: Iterator[float], *, until: float, pause: float) -> None:
         """Send the first request in its turn; none is sent after `until` (both of the performance counter)."""
         self._turns = turns
         self._until = until
+        self._pause = pause
         self._send()
 
     def _send(self) -> None:
@@ -135,14 +152,15 @@ class _Line(asyncio.Protocol):
             return
         wait = next(self._turns) - now
         if wait > 0:
-            asyncio.get_running_loop().call_later(wait, self._write, following)
+            asyncio.get_running_loop().call_later(wait, self._write, *following)
         else:
-            self._write(following)
+            self._write(*following)
 
-    def _write(self, following: bytes) -> None:
+    def _write(self, place: int, following: bytes) -> None:
         if self.done.done():
             return
         assert self._transport is not None
+        self._place = place
         self._sent = time.perf_counter()
         self._run.requests += 1
         self._transport.write(following)
@@ -155,9 +173,13 @@ class _Line(asyncio.Protocol):
             return
         self._run.latencies.append(time.perf_counter() - self._sent)
         self._run.answers.append((self._status, bytes(self._held[self._body_at : self._needed])))
+        self._run.places.append(self._place)
         self._held.clear()
         self._needed = 0
-        self._send()
+        if self._pause:
+            asyncio.get_running_loop().call_later(self._pause, self._send)
+        else:
+            self._send()
 
     def _read_head(self) -> bool:
         """Note status and length once the head is whole; whether it is."""

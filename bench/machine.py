@@ -82,6 +82,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """What the kernel calls a process (its program, 15 characters at most); empty for one that has ended."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def memory_of(pids: Iterable[int]) -> Memory:
     """The memory of processes together; one that has ended meanwhile is left out."""
     seen = [fields for fields in map(_status_kib, pids) if fields]

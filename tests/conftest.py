@@ -12,19 +12,25 @@ from tests.running import Service, open_folder, running
 #: The files that take longest, longest first. One file is one worker's: begun last, it would keep the others waiting.
 LONGEST = (
     "e2e/test_workers.py",
+    "simulation/test_ledger_machine.py",
     "e2e/test_replay.py",
     "e2e/test_bad_input.py",
     "e2e/test_openapi.py",
-    "e2e/test_crashes.py",
-    "e2e/test_client_rights.py",
-    "integration/test_embedded.py",
-    "simulation/test_ledger_machine.py",
-    "e2e/test_otc.py",
-    "e2e/test_witnessing.py",
-    "integration/test_import.py",
+    "e2e/test_docs.py",
     "e2e/test_round_trip.py",
+    "integration/test_embedded.py",
+    "e2e/test_live.py",
     "e2e/test_client_checks.py",
-    "integration/test_witness.py",
+    "e2e/test_webhooks.py",
+    "e2e/test_crashes.py",
+    "integration/test_import.py",
+    "e2e/test_export.py",
+    "e2e/test_requests.py",
+    "e2e/test_witnessing.py",
+    "e2e/test_examples.py",
+    "e2e/test_trust.py",
+    "e2e/test_rekey.py",
+    "e2e/test_client_rights.py",
 )
 
 
@@ -32,6 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files; within a file, and beyond them, the order stays."""
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+#: There are a hundred of them here; benchmarks start programs.
+Service.own_program = False
 
 
 @pytest.fixture(scope="session")

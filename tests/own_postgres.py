@@ -18,7 +18,7 @@ import asyncpg
 
 from gesell_ledger.storage import embedded
 from gesell_ledger.storage.embedded import PrivatePostgres
-from tests.running import open_folder
+from tests.running import lay_cluster, open_folder
 
 SERVICE = embedded.SERVICE
 
@@ -88,7 +88,8 @@ def own_postgres(*, fsync: str = "off") -> Iterator[OwnPostgres]:
     """
     settings = tuple(one for one in embedded._SETTINGS if not one.startswith(_DURABILITY))
     with open_folder() as folder, asyncio.Runner() as runner:
-        server = PrivatePostgres(folder)
+        lay_cluster(folder / "data")
+        server = PrivatePostgres(folder / "data")
         with mock.patch.object(embedded, "_SETTINGS", settings):
             runner.run(server.start())
         postgres = OwnPostgres(server)

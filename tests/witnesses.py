@@ -8,22 +8,21 @@ from __future__ import annotations
 import http.client
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from gesell_protocol.notes import NoteKey
+from tests.forked import Forked
 from tests.running import open_folder
-
-COMMAND: Sequence[str] = (sys.executable, "-m", "gesell", "witness")
 
 
 class WitnessProcess:
     """One `gesell witness`. `start` waits until it listens; `url` is where, and `key` by what it is known."""
 
-    def __init__(self, folder: Path, name: str, *arguments: str, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, folder: Path, name: str, *arguments: str, command: Sequence[str] = ()) -> None:
+        """`command`: what to run instead, as a program of its own, and not as a fork."""
         self.folder = folder / name.replace("/", "-")
         self.folder.mkdir(exist_ok=True)
         self.name = name
@@ -32,17 +31,19 @@ class WitnessProcess:
         self.port = 0
         self.url = ""
         self.key = NoteKey("none", bytes(32))
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | Forked | None = None
 
     def start(self) -> WitnessProcess:
         """Start it; raises `AssertionError` with what it said if it does not listen."""
         said = ["--name", self.name, "--data", str(self.folder), "--listen", f"127.0.0.1:{self.port}", *self.arguments]
-        with (self.folder / "witness.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.command, *said], stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ}
-            )
-        assert self.process.stdout is not None
-        vkey, line = (self.process.stdout.readline().strip() for _ in range(2))
+        heard, theirs = os.pipe()
+        with (self.folder / "witness.log").open("ab") as log, open(theirs, "wb") as out:
+            if self.command:
+                self.process = subprocess.Popen([*self.command, *said], stdout=out, stderr=log, text=True)
+            else:
+                self.process = Forked("witness", *said, stdout=out.fileno(), stderr=log.fileno())
+        with open(heard) as lines:
+            vkey, line = (lines.readline().strip() for _ in range(2))
         assert line.startswith("listening on "), (vkey, line, self.read_log())
         self.key = NoteKey.parse(vkey)
         self.url = line.removeprefix("listening on ")

@@ -5,21 +5,24 @@ after a crash is found in the books and finished, once.
 
 1. A share of the pool is paid out in order of peer, 300 at a time, until nobody is owed.
 2. A hold that nobody ended lapses a day after its time came.
-3. No account with melt due sleeps longer than `sweep_ticks`; sweeps go in small batches between payments.
+3. No account with melt due sleeps longer than `sweep_ticks`. Once a tick all accounts are looked through, in order of
+   their numbers, and sweeps go in small batches between payments: while one is stored the next is made ready, and no
+   more, so that a payment waits for one at most.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 
 from gesell_ledger.clock import LedgerClock
 from gesell_ledger.core.books import Commons
+from gesell_ledger.core.decide import Submission
 from gesell_ledger.core.holds import DAY_MS
-from gesell_ledger.core.present import melt_due
+from gesell_ledger.core.present import has_melt_due
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.own_statements import own_statement
 from gesell_ledger.sequencer import Receipted, Sequencer, Unavailable
@@ -28,7 +31,10 @@ from gesell_ledger.storage.reading import Reader
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.statements import PAYOUT_MAX, SWEEP_MAX
 
-PAGE: Final = 5_000
+#: So many accounts are looked at in one go …
+PAGE: Final = 2_000
+#: … and so many sweeps of 400 are submitted together: some 100 ms of work, for which a payment may have to wait.
+SWEEPS_AT_ONCE: Final = 5
 #: So many holds of a commons lapse in a round at most.
 LAPSES: Final = 100
 ROUND_SECONDS: Final = 0.5
@@ -131,28 +137,51 @@ class Housekeeper:
         tick = commons.tick_of(self._clock.now_ms())
         if self._swept.get(commons.id) == tick:
             return
+        storing: asyncio.Task[bool] | None = None
+        try:
+            async for peers in self._list_due(commons, tick):
+                sweeps = [{"accounts": sorted(peers[at : at + SWEEP_MAX])} for at in range(0, len(peers), SWEEP_MAX)]
+                following = [self._write(commons, "sweep", fields) for fields in sweeps]
+                if storing is not None and not await storing:
+                    return
+                storing = asyncio.create_task(self._submit(commons, "sweep", following))
+                # So that it is with the sequencer before the next are made ready.
+                await asyncio.sleep(0)
+            if storing is not None and not await storing:
+                return
+        finally:
+            if storing is not None:
+                storing.cancel()
+        if len(self._swept) >= SWEPT_MAX:
+            self._swept.clear()
+        self._swept[commons.id] = tick
+
+    async def _list_due(self, commons: Commons, tick: int) -> AsyncIterator[list[bytes]]:
+        """The peers whose accounts slept too long and have melt due, as many at a time as are swept together."""
         due: list[bytes] = []
+        room = SWEEPS_AT_ONCE * SWEEP_MAX
         async for page in self._reader.list_asleep(commons, before_tick=tick - self._sweep_ticks, page=PAGE):
             due += [
                 account.holder
                 for account in page
-                if isinstance(account.holder, bytes) and melt_due(account.holding, commons, tick=tick) > 0
+                if isinstance(account.holder, bytes) and has_melt_due(account.holding, commons, tick=tick)
             ]
-            while len(due) >= SWEEP_MAX:
-                if not await self._speak(commons, "sweep", {"accounts": sorted(due[:SWEEP_MAX])}):
-                    return
-                del due[:SWEEP_MAX]
-            await asyncio.sleep(0)
-        if not due or await self._speak(commons, "sweep", {"accounts": sorted(due)}):
-            if len(self._swept) >= SWEPT_MAX:
-                self._swept.clear()
-            self._swept[commons.id] = tick
+            while len(due) >= room:
+                yield due[:room]
+                del due[:room]
+        if due:
+            yield due
 
     async def _speak(self, commons: Commons, kind: str, fields: Mapping[str, Any]) -> bool:
         """Sign and submit a statement of the ledger's own; returns whether it was accepted."""
-        own = own_statement(kind, fields, commons=commons.id, now_ms=self._clock.now_ms(), signer=self._signer)
-        (answer,) = await self._sequencer.submit([own])
-        if isinstance(answer, Receipted):
-            return True
-        log.warning("own_statement_refused", kind=kind, commons=commons.id.hex(), code=answer.code, why=answer.detail)
-        return False
+        return await self._submit(commons, kind, [self._write(commons, kind, fields)])
+
+    def _write(self, commons: Commons, kind: str, fields: Mapping[str, Any]) -> Submission:
+        return own_statement(kind, fields, commons=commons.id, now_ms=self._clock.now_ms(), signer=self._signer)
+
+    async def _submit(self, commons: Commons, kind: str, own: Sequence[Submission]) -> bool:
+        """Submit statements of the ledger's own; returns whether all were accepted."""
+        refused = [one for one in await self._sequencer.submit(own) if not isinstance(one, Receipted)]
+        for one in refused:
+            log.warning("own_statement_refused", kind=kind, commons=commons.id.hex(), code=one.code, why=one.detail)
+        return not refused

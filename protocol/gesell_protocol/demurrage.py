@@ -12,7 +12,7 @@ Owns the law twice: as it is written (`melt_by_the_letter`, one tick after the o
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from gesell_protocol.amounts import BALANCE_MAX
@@ -26,6 +26,10 @@ INFLOW_REASONS: Final = frozenset({"issue", "pay", "grant", "capture", "settle",
 #: tick is in the window nothing is still, whatever more came in; and it fits 64 bits, which money that goes round and
 #: round within one tick would pass.
 INFLOW_MAX: Final = 4 * BALANCE_MAX
+
+
+#: (from, ppb) pairs as a `Policy` has them.
+Brackets = tuple[tuple[int, int], ...]
 
 
 class Holding(NamedTuple):
@@ -60,6 +64,18 @@ def melt(holding: Holding, timeline: Timeline, tick: int) -> Holding:
     return Holding(balance, holding.escrow, tick, inflows)
 
 
+def melts(holding: Holding, timeline: Timeline, tick: int) -> bool:
+    """Whether `melt` would take anything up to `tick`: what is due, without the time it takes to say how much."""
+    if tick <= holding.tick:
+        return False
+    # Nothing melts before the first fee, so each stretch but the last one asked about finds the balance as it stands.
+    for _, fresh, brackets in _stretches(holding, timeline, tick - 1):
+        still = holding.balance + holding.escrow - fresh
+        if still > 0 and _fee(still, brackets) > 0:
+            return True
+    return False
+
+
 def receive(holding: Holding, amount: int, timeline: Timeline) -> Holding:
     """Add money that came in during `holding.tick` and counts as inflow (`INFLOW_REASONS`)."""
     tick = holding.tick
@@ -73,69 +89,109 @@ def receive(holding: Holding, amount: int, timeline: Timeline) -> Holding:
 
 
 def _charge(holding: Holding, timeline: Timeline, last: int) -> int:
-    """The balance after the ends of ticks holding.tick…last: stretches of one policy and one `fresh` at a time."""
+    """The balance after the ends of ticks holding.tick…last."""
     balance, escrow = holding.balance, holding.escrow
+    for ticks, fresh, brackets in _stretches(holding, timeline, last):
+        still = balance + escrow - fresh
+        if still > 0:
+            balance -= _fee(still, brackets) if ticks == 1 else still - _melt_still(still, ticks, brackets)
+    return balance
+
+
+def _stretches(holding: Holding, timeline: Timeline, last: int) -> Iterator[tuple[int, int, Brackets]]:
+    """Cut the ticks holding.tick…last where policy or `fresh` changes: (ticks, fresh, brackets), in their order."""
+    if not holding.inflows and len(timeline.changes) == 1:
+        # Most accounts of most commons, and all that a sweep of a million finds.
+        yield last - holding.tick + 1, 0, timeline.changes[0][1].brackets
+        return
     start = timeline.window_start(holding.tick - 1) if holding.tick else 0
     for begin, end, policy in timeline.segments(holding.tick, last):
         tick, rest = begin, policy.rest_ticks
         # Money that came in during tick j is fresh until tick j + rest, unless the window has passed j already.
         waiting = [(j + rest, grains) for j, grains in holding.inflows if j >= start and j + rest > tick]
-        fresh = sum(grains for _, grains in waiting)
-        while tick <= end:
-            until = min(end, waiting[0][0] - 1) if waiting else end
-            still = balance + escrow - fresh
-            if still > 0:
-                balance -= still - _melt_still(still, until - tick + 1, policy.brackets)
-            tick = until + 1
-            if waiting and waiting[0][0] == tick:
-                fresh -= waiting.pop(0)[1]
+        fresh = sum([grains for _, grains in waiting])
+        for until, grains in waiting:
+            if until > end:
+                break
+            yield until - tick, fresh, policy.brackets
+            tick = until
+            fresh -= grains
+        if tick <= end:
+            yield end - tick + 1, fresh, policy.brackets
         start = max(start, end - rest + 1)
-    return balance
 
 
-def _melt_still(still: int, ticks: int, brackets: tuple[tuple[int, int], ...]) -> int:
+def _melt_still(still: int, ticks: int, brackets: Brackets) -> int:
     """What is left of still money after `ticks` tick ends under one schedule of brackets."""
     while ticks > 0 and still > 0:
         low, ppb, full = _top_bracket(still, brackets)
         if ppb == 0 and full == 0:
             return still
-        still, ticks = _melt_in_bracket(still, ticks, low, ppb, full)
-        if ticks < 0:  # the fee has come to zero and stays there
-            return still
+        above, ticks = _melt_in_bracket(still - low, ticks, ppb, full)
+        still = low + above
     return still
 
 
-def _top_bracket(still: int, brackets: tuple[tuple[int, int], ...]) -> tuple[int, int, int]:
+def _fee(still: int, brackets: Brackets) -> int:
+    """The fee of one tick end on `still` grains, above 0."""
+    low, ppb, full = _top_bracket(still, brackets)
+    return full + (still - low) * ppb // PPB
+
+
+def _top_bracket(still: int, brackets: Brackets) -> tuple[int, int, int]:
     """The bracket in which `still` ends: its start, its ppb, and the fee of the full brackets below it."""
+    low, ppb = brackets[0]
     full = 0
-    for (low, ppb), (high, _) in pairwise(brackets):
+    for high, following in brackets[1:]:
         if still <= high:
-            return low, ppb, full
+            break
         full += (high - low) * ppb // PPB
-    low, ppb = brackets[-1]
+        low, ppb = high, following
     return low, ppb, full
 
 
-def _melt_in_bracket(still: int, ticks: int, low: int, ppb: int, full: int) -> tuple[int, int]:
-    """Charge tick ends while `still` ends above `low`; returns what is left, and the ticks left (-1: no more fees).
+def _melt_in_bracket(above: int, ticks: int, ppb: int, full: int) -> tuple[int, int]:
+    """Charge tick ends to still money while it ends in one bracket, `above` its start, and pays `full` for those below.
 
-    While the fee is large it differs from tick to tick; once it is small it stays the same for long runs, which are
-    charged in one step. `part` stays the same down to low + ceil(part · 10^9 / ppb).
+    Returns what is left above the start (0 or less: it ends in a bracket below now), and the ticks left. While the fee
+    is large it differs from tick to tick; once it is small it stays the same for long runs, which are charged in one
+    step each: `part` stays the same down to ceil(part · 10^9 / ppb).
     """
-    while ticks > 0 and still > low:
-        part = (still - low) * ppb // PPB
+    if ppb:
+        above, ticks = _melt_large(above, ticks, ppb, full)
+    while ticks > 0 and above > 0:
+        part = above * ppb // PPB
         fee = full + part
         if fee == 0:
-            return still, -1
-        if fee * ppb >= PPB:
-            still -= fee
-            ticks -= 1
-            continue
-        lowest = max(low + 1, low - (-part * PPB // ppb) if ppb else 0)
-        run = min(ticks, (still - lowest) // fee + 1)
-        still -= run * fee
+            return above, 0
+        lowest = max(1, -(-part * PPB // ppb) if ppb else 1)
+        run = min(ticks, (above - lowest) // fee + 1)
+        above -= run * fee
         ticks -= run
-    return still, ticks
+    return above, ticks
+
+
+def _melt_large(above: int, ticks: int, ppb: int, full: int) -> tuple[int, int]:
+    """Charge tick ends while a run of equal fees would be some four ticks at most: it is faster to go through them.
+
+    Returns what is left above the bracket's start, positive, and the ticks left.
+    """
+    # Down to here `part` is more than a quarter of 10^9 / ppb.
+    floor = -(-(PPB // (4 * ppb) + 1) * PPB // ppb)
+    while ticks > 0:
+        # The fee only falls, so for so many ticks nothing needs to be looked at: this loop is the whole cost of a
+        # sleep of years.
+        sure = min(ticks, (above - floor) // (full + above * ppb // PPB + 1))
+        if sure <= 0:
+            break
+        ticks -= sure
+        if full:
+            for _ in range(sure):
+                above -= full + above * ppb // PPB
+        else:
+            for _ in range(sure):
+                above -= above * ppb // PPB
+    return above, ticks
 
 
 def fee_of(still: int, policy: Policy) -> int:

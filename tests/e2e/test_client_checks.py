@@ -29,7 +29,8 @@ from gesell_protocol.notes import WITNESS_KEY, NoteKey, read_checkpoint, read_no
 from gesell_protocol.proofs import read_extra, read_proof_file, verify_receipt
 from gesell_protocol.tree import Frontier
 from tests.e2e.wallet import Wallet
-from tests.running import Service
+from tests.forked import run_gesell
+from tests.running import Service, lay_cluster
 from tests.speaking import signer_of
 from tests.witnesses import WitnessProcess
 
@@ -79,6 +80,7 @@ async def town(service: Service, folder: Path) -> Town:
 
 @contextmanager
 def own_service(folder: Path) -> Iterator[Service]:
+    lay_cluster(folder / "data")
     service = Service(folder, "--min-tick-seconds", "1")
     try:
         yield service.start()
@@ -211,6 +213,7 @@ async def test_two_of_three_real_witnesses_are_enough_and_three_are_not_while_on
     ledger = load_or_make_key(folder / "ledger.key", passphrase=None)
     did = did_of(ledger.public_key)
     witnesses = [WitnessProcess(folder, f"witness.example/w{n}", "--ledger", did) for n in range(3)]
+    lay_cluster(folder / "data")
     service = Service(folder, "--min-tick-seconds", "1", "--key", str(folder / "ledger.key"))
     try:
         vkeys = [str(one.start().key) for one in witnesses]
@@ -342,8 +345,7 @@ async def test_a_rekey_is_followed_and_another_key_is_not(folder: Path) -> None:
             before = await client.check()
         assert service.stop() == 0
         words = ["--data", str(folder / "data"), "--new-key", str(folder / "new.key")]
-        command = [sys.executable, "-m", "gesell", "rekey", *words]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)
+        done = await asyncio.to_thread(run_gesell, "rekey", *words, timeout=120)
         assert done.returncode == 0, done.stderr
         service.start("--key", str(folder / "new.key"))
         async with town.client() as client:

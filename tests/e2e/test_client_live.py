@@ -13,7 +13,7 @@ import pytest
 
 from gesell import Client, Entry, Peer, default_policy
 from gesell.sync import Client as SyncClient
-from tests.running import Service
+from tests.running import Service, lay_cluster
 
 
 async def heard(entries: AsyncIterator[Entry], *, until: int) -> list[int]:
@@ -75,6 +75,7 @@ async def test_a_party_follows_what_concerns_it_and_a_steward_all(service: Servi
 
 
 async def test_following_goes_on_over_a_crash_of_the_ledger_without_loss_or_repeat(folder: Path) -> None:
+    lay_cluster(folder / "data")
     service = Service(folder, "--min-tick-seconds", "1")
     try:
         async with founded(service.start().url) as (client, ada, bob):

@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import asyncpg
 import msgpack
 import pytest
 
-from gesell_ledger.storage.embedded import PrivatePostgres
+from gesell_ledger.storage.migrate import migrate
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import did_of, id_text
-from tests.running import DidNotStart, Service, running
+from tests.forked import run_gesell
+from tests.own_postgres import OwnPostgres, own_postgres
+from tests.running import DidNotStart, Service, open_folder, running
 from tests.speaking import (
     HOUR_MS,
     MSGPACK,
@@ -154,8 +153,7 @@ def send_again(line: Line, load: Load, stored: dict[str, Any]) -> None:
 
 
 def check_books(folder: Path) -> None:
-    command = [sys.executable, "-m", "gesell", "db", "check", "--data", str(folder / "data")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    ended = run_gesell("db", "check", "--data", folder / "data", timeout=PATIENCE_SECONDS)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
@@ -275,12 +273,30 @@ def await_payout(line: Line, town: Town) -> None:
 # ── The clock ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def move_heartbeat(service: Service, by_ms: int) -> None:
-    """Pretend that the service, which has stopped, last ran at another time."""
-    async with PrivatePostgres(service.folder / "data") as private:
-        owner = await asyncpg.connect(private.dsn(role=private.owner, database="postgres"))
-        await owner.execute("UPDATE gesell.ledger SET heartbeat_ms = heartbeat_ms + $1", by_ms)
-        await owner.close()
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[OwnPostgres]:
+    """A server that goes on when the service ends; durable, since it is refused otherwise."""
+    with own_postgres(fsync="on") as started:
+        yield started
+
+
+@pytest.fixture
+def database(postgres: OwnPostgres) -> str:
+    """A new database with the ledger's tables; its name."""
+    name = postgres.make_database()
+    asyncio.run(migrate(postgres.owner_dsn(name)))
+    return name
+
+
+@contextmanager
+def serving(postgres: OwnPostgres, database: str, *arguments: str) -> Iterator[Service]:
+    with open_folder() as folder:
+        shared = ("--database", postgres.service_dsn(database), "--data", str(folder / "data"))
+        service = Service(folder, *shared, *arguments)
+        try:
+            yield service.start()
+        finally:
+            service.end()
 
 
 def hold_writing_stopped(service: Service, town: Town, why: str) -> None:
@@ -303,13 +319,17 @@ def hold_writing_works(service: Service, town: Town) -> None:
         town.say(line, [town.write("pay", MEMBERS[0], now_ms=line.time(), legs=[[MEMBERS[1].public_key, 1]])])
 
 
-async def test_clock_far_off_stops_the_writing_until_it_is_accepted() -> None:
-    with running() as service:
+def test_clock_far_off_stops_the_writing_until_it_is_accepted(postgres: OwnPostgres, database: str) -> None:
+    def move_heartbeat(by_ms: int) -> None:
+        # Pretends that the service, which has stopped, last ran at another time.
+        postgres.execute(database, f"UPDATE gesell.ledger SET heartbeat_ms = heartbeat_ms + {by_ms}")
+
+    with serving(postgres, database) as service:
         with line_to(service) as line:
             town = Town(line)
             town.settle(line, MEMBERS)
         assert service.stop() == 0
-        await move_heartbeat(service, -31 * DAY_MS)
+        move_heartbeat(-31 * DAY_MS)
         # Twice, since a service that is not trusted with the time must not note that it ran.
         for _ in range(2):
             service.start()
@@ -318,7 +338,7 @@ async def test_clock_far_off_stops_the_writing_until_it_is_accepted() -> None:
         service.start("--accept-clock")
         hold_writing_works(service, town)
         assert service.stop() == 0
-        await move_heartbeat(service, DAY_MS)
+        move_heartbeat(DAY_MS)
         service.start()
         hold_writing_stopped(service, town, "seconds before")
         assert service.stop() == 0
@@ -326,14 +346,14 @@ async def test_clock_far_off_stops_the_writing_until_it_is_accepted() -> None:
         hold_writing_works(service, town)
         assert service.stop() == 0
         # Accepted once is enough, and an absence of less than 30 days needs no word.
-        await move_heartbeat(service, -29 * DAY_MS)
+        move_heartbeat(-29 * DAY_MS)
         service.start()
         hold_writing_works(service, town)
 
 
-def test_real_clock_and_demo_clock_do_not_mix() -> None:
+def test_real_clock_and_demo_clock_do_not_mix(postgres: OwnPostgres, database: str) -> None:
     start = ("--demo", "--clock-start", "2020-01-25T19:00:00Z", "--clock-speed", "3600")
-    with running() as real:
+    with serving(postgres, database) as real:
         real.kill()
         with pytest.raises(DidNotStart, match="ran on a real clock and can't go on with a demo clock"):
             real.start("--demo")

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from gesell import Client, Custodian
-from tests.running import Service
+from tests.running import Service, lay_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 TIPJAR = ROOT / "examples" / "tipjar.py"
@@ -147,6 +147,7 @@ async def test_the_tip_jar_stays_polite(form: dict[str, str], service: Service, 
 
 
 async def test_without_a_ledger_the_tip_jar_says_so_and_goes_on_later(folder: Path) -> None:
+    lay_cluster(folder / "data")
     service = Service(folder, "--min-tick-seconds", "1")
     try:
         async with tipjar(folder, service.start().url) as url, browser(url) as adas, browser(url) as bobs:

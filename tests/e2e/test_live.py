@@ -26,7 +26,7 @@ from gesell_ledger.storage.migrate import migrate
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope, Memo
 from tests.own_postgres import SERVICE, OwnPostgres, own_postgres
-from tests.running import Service, open_folder
+from tests.running import Service, lay_cluster, open_folder
 from tests.speaking import POLICY, Line, name_of, new_id, signer_of, write_envelope, write_found, write_token
 
 STEWARD, ADA, BOB, EVE, PHONE = map(signer_of, ("live steward", "live ada", "live bob", "live eve", "live ada's phone"))
@@ -199,9 +199,9 @@ def hasty(*arguments: str, **thresholds: float) -> Iterator[Service]:
     ]
     with open_folder() as folder:
         (folder / "sitecustomize.py").write_text("".join(lines))
-        service = Service(
-            folder, *arguments, environment={"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
-        )
+        # A fork would not read what stands on its path.
+        found = {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+        service = Service(folder, *arguments, environment=found, own_program=True)
         try:
             yield service.start()
         finally:
@@ -353,6 +353,7 @@ def test_listener_that_is_cut_off_again_and_again_loses_and_repeats_nothing(town
 
 
 def test_following_goes_on_where_it_was_after_a_restart(folder: Path) -> None:
+    lay_cluster(folder / "data")
     service = Service(folder)
     try:
         town = Town(service.start().url)

@@ -114,7 +114,7 @@ _CONFIGURATION = """
 seed = 1
 [generation]
 deterministic = true
-max-examples = 10
+max-examples = 5
 [phases.stateful]
 enabled = false
 [checks]

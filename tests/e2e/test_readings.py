@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import pytest
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import did_of
+from tests.forked import run_gesell
 from tests.hold_readings import hold_readings, settle
 from tests.running import Service, running
 from tests.slow_readings import SlowReadings
@@ -236,8 +236,7 @@ def test_readings_of_two_towns_agree_with_their_entries(fast: Service) -> None:
 
 def rebuild(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command beside the service."""
-    command = [sys.executable, "-m", "gesell", "db", "rebuild", "--data", str(service.folder / "data"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return run_gesell("db", "rebuild", "--data", service.folder / "data", *arguments, timeout=60)
 
 
 @pytest.fixture(scope="module")

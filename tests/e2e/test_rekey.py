@@ -19,15 +19,18 @@ from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import id_text, peer_of, unbase64url
 from gesell_protocol.notes import BadNote, read_note, verify_checkpoint
 from gesell_protocol.proofs import BadReceipt, follow, verify_receipt
+from tests.forked import run_gesell
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.running import DidNotStart, Service, open_folder
-from tests.speaking import Line
+from tests.speaking import Line, write_found
 from tests.towns import MEMBERS, STEWARD, Town, line_to
+
+#: Enough that a hand-over can be killed in the middle of them.
+TOWNS = 120
 
 
 def gesell(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gesell", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return run_gesell(*words, timeout=120)
 
 
 def handovers_of(line: Line, town: Town) -> list[Envelope]:
@@ -130,7 +133,10 @@ def test_a_hand_over_that_is_killed_goes_on_when_it_is_run_again(place: tuple[Pa
     service = serve(folder, dsn, "old.key")
     try:
         with line_to(service) as line:
-            towns = [Town(line) for _ in range(120)]
+            town = Town(line)
+            now, ledger = line.time(), line.ledger()
+            more = [write_found([STEWARD], ledger=ledger, now_ms=now) for _ in range(TOWNS - 1)]
+            assert {result["status"] for result in line.post(more)} == {"accepted"}
     finally:
         service.end()
     words = ["rekey", "--database", dsn, "--key", str(folder / "old.key"), "--new-key", str(folder / "new.key")]
@@ -141,20 +147,20 @@ def test_a_hand_over_that_is_killed_goes_on_when_it_is_run_again(place: tuple[Pa
     process.kill()
     process.wait()
     ((handed,),) = postgres.fetch(name, count)
-    assert 3 <= handed < len(towns), "it was killed before it began, or after it ended: nothing was tried"
+    assert 3 <= handed < TOWNS, "it was killed before it began, or after it ended: nothing was tried"
 
     with pytest.raises(DidNotStart, match="a hand-over was begun"):
         serve(folder, dsn, "old.key")
     done = gesell(*words)
     assert done.returncode == 0, done
-    assert f"in: {len(towns) - handed} commons" in done.stdout
+    assert f"in: {TOWNS - handed} commons" in done.stdout
     assert postgres.fetch(name, "SELECT count(*)::int, count(DISTINCT ledger)::int FROM gesell.handover") == [
-        (len(towns), 1)
+        (TOWNS, 1)
     ]
     service = serve(folder, dsn, "new.key")
     try:
         with line_to(service) as line:
-            towns[0].settle(line, MEMBERS[:2])
+            town.settle(line, MEMBERS[:2])
     finally:
         service.end()
 

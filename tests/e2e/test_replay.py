@@ -30,6 +30,7 @@ from gesell.commands import main
 from gesell.proof import prove
 from gesell_protocol.canonical import unpack
 from gesell_protocol.names import RESERVED_HOLDERS, commons_of, id_of, peer_of, unbase64url
+from tests.forked import run_gesell
 from tests.plain_model import Accepted, PlainCommons, PlainLedger, Refused
 from tests.running import Service, running
 from tests.speaking import Line, new_id
@@ -53,8 +54,7 @@ def grains(text: str) -> int:
 
 def replay(trace: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
-    command = [sys.executable, "-m", "gesell", "replay", str(trace), "--url", url, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    return run_gesell("replay", trace, "--url", url, *words, timeout=400)
 
 
 def report_of(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:

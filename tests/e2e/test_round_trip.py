@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +21,14 @@ from gesell_protocol.names import base64_text
 from gesell_protocol.notes import read_checkpoint, read_note
 from gesell_protocol.tree import Frontier
 from tests.e2e.test_replay import SARAFU, WHOLE, replay, report_of, write_those_who_pay
+from tests.forked import run_gesell
 from tests.running import Service, open_folder, running
 from tests.speaking import Line
 
 
 def gesell(*words: str | Path) -> str:
     """Run a command that must end well; what it printed."""
-    command = [sys.executable, "-m", "gesell", *map(str, words)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    ended = run_gesell(*words, timeout=600)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 

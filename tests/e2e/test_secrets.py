@@ -31,7 +31,7 @@ from gesell_ledger.storage.faults import Fault, fault_of
 from gesell_ledger.storage.migrate import migrate
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.names import base64url, did_of
-from tests.running import DidNotStart, Service
+from tests.running import DidNotStart, Service, lay_cluster
 from tests.speaking import sign_body, signer_of, write_token
 from tests.towns import MEMBERS, Town, line_to
 
@@ -58,7 +58,8 @@ def forms(secret: bytes) -> list[bytes]:
 def service(folder: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
     """Two workers on a private PostgreSQL, with a locked key."""
     environment = {"GESELL_KEY_PASSPHRASE": PASSPHRASE}
-    made = Service(folder, "--workers", "2", "--log-format", request.param, environment=environment)
+    lay_cluster(folder / "data")
+    made = Service(folder, "--workers", "2", "--log-format", request.param, environment=environment, own_program=True)
     try:
         yield made.start()
     finally:

@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +31,8 @@ from gesell_protocol.notes import (
     read_note,
     verify_checkpoint,
 )
-from tests.running import Service, open_folder
+from tests.forked import run_gesell
+from tests.running import Service, lay_cluster, open_folder
 from tests.speaking import Line, name_of, signer_of, write_envelope, write_found
 from tests.witnesses import WitnessProcess
 
@@ -65,6 +65,7 @@ class Town:
         ]
         #: Checkpoints up to this size are signed by the ledger's first key.
         self.until_size, self.first_ledger = 0, self.ledger
+        lay_cluster(folder / "data")
         self.service = Service(folder)
         self.commons = b""
         self._running: tuple[str, ...] | None = None
@@ -316,14 +317,8 @@ def test_after_a_rekey_witnesses_go_on_once_they_are_told(town: Town) -> None:
     town.cosigned(at_least=3, size=size)
     town.stop()
     new_file = town.folder / "new.key"
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "gesell", "rekey", "--data", str(town.folder / "data")),
-            *("--key", str(town.key_file), "--new-key", str(new_file)),
-        ],
-        check=True,
-        timeout=120,
-    )
+    words = ("--data", town.folder / "data", "--key", town.key_file, "--new-key", new_file)
+    run_gesell("rekey", *words, timeout=120).check_returncode()
     town.until_size, town.ledger = size, load_or_make_key(new_file, passphrase=None).public_key
     town.key_file = new_file
     told, untold = town.witnesses[:2], town.witnesses[2]

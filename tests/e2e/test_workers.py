@@ -32,8 +32,9 @@ from gesell_ledger.supervisor import SILENCE_BEATS
 from gesell_ledger.worker import BEAT_SECONDS
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import id_text
+from tests.forked import run_gesell
 from tests.own_postgres import OwnPostgres, own_postgres
-from tests.running import DidNotStart, Service, running
+from tests.running import DidNotStart, Service, open_folder, running
 from tests.speaking import MSGPACK, Line, fields_of, pack_request
 from tests.towns import MEMBERS, STEWARD, Town, hold_receipts, line_to, read_entries
 
@@ -72,6 +73,15 @@ def serving(folder: Path, dsn: str, *arguments: str, workers: int = 2) -> Iterat
 
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def shared(postgres: OwnPostgres) -> Iterator[Service]:
+    """Two workers for tests that kill workers, but let the service be: each leaves two that serve."""
+    name = postgres.make_database()
+    asyncio.run(migrate(postgres.owner_dsn(name)))
+    with open_folder() as folder, serving(folder, postgres.service_dsn(name)) as service:
+        yield service
 
 
 def pid_of(service: Service) -> int:
@@ -124,9 +134,10 @@ def samples(service: Service) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 class Load:
     """Clients that pay in some towns through some services, each the same again until it is answered."""
 
-    def __init__(self, services: Sequence[Service], towns: Sequence[Town]) -> None:
+    def __init__(self, services: Sequence[Service], towns: Sequence[Town], *, pause_seconds: float = 0.0) -> None:
         self._services = services
         self._towns = towns
+        self._pause_seconds = pause_seconds
         self.over = False
         self.sent: set[bytes] = set()
         self.acknowledged: dict[bytes, Any] = {}
@@ -167,9 +178,11 @@ class Load:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS)) as session:
             while not self.over:
                 await self._deliver(session, number, self._write(number))
+                await asyncio.sleep(self._pause_seconds)
 
     def _write(self, number: int) -> list[Envelope]:
-        town = self._towns[number % len(self._towns)]
+        # Every other client pays in the first town, so that one has a crowd.
+        town = self._towns[number % len(self._towns) if number % 2 else 0]
         payer, payee = MEMBERS[number], MEMBERS[(number + 1) % len(MEMBERS)].public_key
         now = time.time_ns() // 1_000_000
         envelopes = [town.write("pay", payer, now_ms=now, legs=[[payee, 1]]) for _ in range(GROUP)]
@@ -236,23 +249,22 @@ def reckon(service: Service, towns: Sequence[Town], load: Load) -> None:
 
 
 def check_books(*where: str) -> None:
-    command = [sys.executable, "-m", "gesell", "db", "check", *where]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    ended = run_gesell("db", "check", *where, timeout=PATIENCE_SECONDS)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 # ── Blows ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("count", [1, 3])
 async def test_two_services_of_two_workers_keep_one_sequence_in_each_commons_when_some_are_killed(
-    postgres: OwnPostgres, database_async: str, folder: Path, count: int
+    postgres: OwnPostgres, database_async: str, folder: Path
 ) -> None:
     dsn = postgres.service_dsn(database_async)
     with ExitStack() as stack:
         one, other = (stack.enter_context(serving(folder, dsn)) for _ in range(2))
-        towns = stack.enter_context(towns_of(one, count))
-        load = Load([one, other], towns)
+        towns = stack.enter_context(towns_of(one, 3))
+        # While one of them starts the other takes payments, and all that it took is read and reckoned with afterwards.
+        load = Load([one, other], towns, pause_seconds=0.03)
         async with load.running():
             os.kill(workers_of(one)[0], signal.SIGKILL)
             await load.more(300)
@@ -326,33 +338,31 @@ def listens(service: Service) -> bool:
     return True
 
 
-def test_dead_worker_is_followed_by_another_and_no_counter_goes_back(
-    postgres: OwnPostgres, database: str, folder: Path
-) -> None:
-    with serving(folder, postgres.service_dsn(database)) as service, towns_of(service, 1) as (town,):
-        pay(service, town, 40)
-        before = samples(service)
-        assert before["gesell_statements_total", (("outcome", "accepted"),)] == 57  # founded, 8 joined, 8 issued, 40
+def test_dead_worker_is_followed_by_another_and_no_counter_goes_back(shared: Service) -> None:
+    accepted, starts = ("gesell_statements_total", (("outcome", "accepted"),)), ("gesell_worker_starts_total", ())
+    began, logged = samples(shared), len(shared.read_log())
+    with towns_of(shared, 1) as (town,):
+        pay(shared, town, 40)
+        first = before = samples(shared)
+        assert before[accepted] - began.get(accepted, 0) == 57  # founded, 8 joined, 8 issued, 40
         assert before["gesell_workers", ()] == 2
-        assert before["gesell_worker_starts_total", ()] == 2
         for round_ in (1, 2):
             # Now and then the same place, so that a successor is followed too; the pause is half a second then.
-            dead = workers_of(service)[0]
+            dead = workers_of(shared)[0]
             os.kill(dead, signal.SIGKILL)
-            wait_until(lambda dead=dead: dead not in workers_of(service))  # type: ignore[misc]
+            wait_until(lambda dead=dead: dead not in workers_of(shared))  # type: ignore[misc]
             # Its socket is still there: who connects now is answered by the successor at the latest.
-            pay(service, town, 40)
-            wait_until(lambda round_=round_: samples(service)["gesell_worker_starts_total", ()] == 2 + round_)  # type: ignore[misc]
-            after = samples(service)
-            assert after["gesell_statements_total", (("outcome", "accepted"),)] == 57 + 40 * round_
+            pay(shared, town, 40)
+            wait_until(lambda round_=round_: samples(shared)[starts] == first[starts] + round_)  # type: ignore[misc]
+            after = samples(shared)
+            assert after[accepted] == first[accepted] + 40 * round_
             assert after["gesell_workers", ()] == 2
             back = {name for name, value in before.items() if counts(name[0]) and after[name] < value}
             assert back == set()
             before = after
         named = {dict(labels)["process"] for name, labels in after if name == "process_cpu_seconds_total"}
         assert named == {"supervisor", "worker-0", "worker-1"}
-        assert service.read_log().count("worker_ended") == 2
-        assert service.stop() == 0
+        assert shared.read_log()[logged:].count("worker_ended") == 2
 
 
 def counts(name: str) -> bool:
@@ -374,46 +384,39 @@ def pay_once(line: Line, town: Town) -> set[bytes]:
     return {fields_of(envelope)["id"]}
 
 
-def test_worker_that_is_told_to_end_is_replaced_and_its_clients_are_served(
-    postgres: OwnPostgres, database: str, folder: Path
-) -> None:
-    with serving(folder, postgres.service_dsn(database)) as service:
-        for pid in workers_of(service):
-            os.kill(pid, signal.SIGTERM)
-        with line_to(service) as line:
+def test_worker_that_is_told_to_end_is_replaced_and_its_clients_are_served(shared: Service) -> None:
+    starts = samples(shared)["gesell_worker_starts_total", ()]
+    for pid in workers_of(shared):
+        os.kill(pid, signal.SIGTERM)
+    with line_to(shared) as line:
+        assert line.ask("/readyz")[0] == 200
+    wait_until(lambda: samples(shared)["gesell_worker_starts_total", ()] == starts + 2)
+
+
+def test_worker_that_hangs_is_killed_and_followed(shared: Service) -> None:
+    before, logged = workers_of(shared), len(shared.read_log())
+    os.kill(before[0], signal.SIGSTOP)
+    wait_until(lambda: before[0] not in workers_of(shared) and len(workers_of(shared)) == 2)
+    assert before[1] in workers_of(shared)
+    wait_until(lambda: "worker_again" in shared.read_log()[logged:])
+    for _ in range(20):
+        with line_to(shared) as line:
             assert line.ask("/readyz")[0] == 200
-        wait_until(lambda: samples(service)["gesell_worker_starts_total", ()] == 4)
+    assert shared.read_log()[logged:].count("worker_hangs") == 1
 
 
-def test_worker_that_hangs_is_killed_and_followed(postgres: OwnPostgres, database: str, folder: Path) -> None:
-    with serving(folder, postgres.service_dsn(database)) as service:
-        before = workers_of(service)
-        os.kill(before[0], signal.SIGSTOP)
-        wait_until(lambda: before[0] not in workers_of(service) and len(workers_of(service)) == 2)
-        assert before[1] in workers_of(service)
-        wait_until(lambda: "worker_again" in service.read_log())
-        for _ in range(20):
-            with line_to(service) as line:
-                assert line.ask("/readyz")[0] == 200
-        assert service.read_log().count("worker_hangs") == 1
-        assert service.stop() == 0
-
-
-def test_time_in_which_the_whole_service_stood_still_is_no_silence(
-    postgres: OwnPostgres, database: str, folder: Path
-) -> None:
-    with serving(folder, postgres.service_dsn(database)) as service:
-        everybody = [pid_of(service), *workers_of(service)]
-        for pid in everybody:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(SILENCE_BEATS * BEAT_SECONDS + 3)
-        for pid in everybody:
-            os.kill(pid, signal.SIGCONT)
-        with line_to(service) as line:
-            assert line.ask("/readyz")[0] == 200
-        time.sleep(3 * BEAT_SECONDS)
-        assert [pid_of(service), *workers_of(service)] == everybody
-        assert "worker_hangs" not in service.read_log()
+def test_time_in_which_the_whole_service_stood_still_is_no_silence(shared: Service) -> None:
+    everybody, logged = [pid_of(shared), *workers_of(shared)], len(shared.read_log())
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(SILENCE_BEATS * BEAT_SECONDS + 3)
+    for pid in everybody:
+        os.kill(pid, signal.SIGCONT)
+    with line_to(shared) as line:
+        assert line.ask("/readyz")[0] == 200
+    time.sleep(3 * BEAT_SECONDS)
+    assert [pid_of(shared), *workers_of(shared)] == everybody
+    assert "worker_hangs" not in shared.read_log()[logged:]
 
 
 def test_workers_end_and_leave_the_port_when_their_supervisor_is_killed(
@@ -453,13 +456,15 @@ def test_interrupt_of_the_whole_process_group_ends_the_service_well(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_second_service_on_a_port_is_refused_before_it_makes_a_folder(
-    postgres: OwnPostgres, database: str, folder: Path, workers: int
+    postgres: OwnPostgres, database: str, shared: Service, folder: Path, workers: int
 ) -> None:
-    with serving(folder, postgres.service_dsn(database), workers=workers) as service:
+    with ExitStack() as stack:
+        dsn = postgres.service_dsn(database)
+        first = shared if workers == 2 else stack.enter_context(serving(folder, dsn, workers=1))
         (folder / "second").mkdir()
         for more in ("1", "2"):
-            second = Service(folder / "second", "--workers", more, port=service.port)
-            with pytest.raises(DidNotStart, match=f"can't listen on 127.0.0.1:{service.port}: Address already in use"):
+            second = Service(folder / "second", "--workers", more, port=first.port)
+            with pytest.raises(DidNotStart, match=f"can't listen on 127.0.0.1:{first.port}: Address already in use"):
                 second.start()
             assert not (folder / "second" / "data").exists()
 
@@ -493,26 +498,21 @@ def test_first_worker_that_can_not_start_ends_the_service_with_its_sentence(
     postgres: OwnPostgres, database: str, folder: Path
 ) -> None:
     # Enough for the supervisor and the one worker that comes first.
-    postgres.execute("postgres", "ALTER ROLE gesell_service CONNECTION LIMIT 3")
-    try:
-        said = "gesell: the database can't be reached: too many connections for role"
-        with pytest.raises(DidNotStart, match=said), serving(folder, postgres.service_dsn(database)):
-            raise AssertionError("started")
-    finally:
-        postgres.execute("postgres", "ALTER ROLE gesell_service CONNECTION LIMIT -1")
+    postgres.execute("postgres", f"ALTER DATABASE {database} CONNECTION LIMIT 3")
+    said = "gesell: the database can't be reached: too many connections for database"
+    with pytest.raises(DidNotStart, match=said), serving(folder, postgres.service_dsn(database)):
+        raise AssertionError("started")
 
 
 def test_workers_that_die_again_and_again_are_followed_after_a_pause(
     postgres: OwnPostgres, database: str, folder: Path
 ) -> None:
     with serving(folder, postgres.service_dsn(database)) as service:
-        postgres.execute("postgres", "ALTER ROLE gesell_service CONNECTION LIMIT 1")
-        try:
-            for pid in workers_of(service):
-                os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: service.read_log().count("worker_not_started") >= 4)
-        finally:
-            postgres.execute("postgres", "ALTER ROLE gesell_service CONNECTION LIMIT -1")
+        postgres.execute("postgres", f"ALTER DATABASE {database} CONNECTION LIMIT 1")
+        for pid in workers_of(service):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: service.read_log().count("worker_not_started") >= 4)
+        postgres.execute("postgres", f"ALTER DATABASE {database} CONNECTION LIMIT -1")
         pauses = [float(text.split()[0]) for text in service.read_log().split("again_in_seconds=")[1:]]
         assert {0.5, 1.0} <= set(pauses)
         with line_to(service) as line:
@@ -564,7 +564,7 @@ def test_no_command_line_and_no_environment_of_a_child_has_a_secret(
     mine = folder / "service"
     mine.mkdir()
     said = {"GESELL_SERVE_DATABASE": dsn, "GESELL_KEY_PASSPHRASE": "hush hush"}
-    service = Service(mine, "--workers", "2", environment=said)
+    service = Service(mine, "--workers", "2", environment=said, own_program=True)
     try:
         service.start()
         workers = workers_of(service)

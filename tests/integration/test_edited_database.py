@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from gesell_protocol.log import leaf_hash
 from gesell_protocol.statements import write_body
 from gesell_protocol.tree import Frontier
 from tests.forgeries import BEN, CARL, honest
+from tests.forked import run_gesell
 from tests.histories import CODE
 from tests.integration.test_import import NEW_KEY, write_key
 from tests.own_postgres import OwnPostgres
@@ -72,8 +71,7 @@ def served(postgres: OwnPostgres, database: str) -> Iterator[tuple[Service, Path
 
 
 def audited(service: Service, *words: str | Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "gesell", "audit", service.url, "--json", *map(str, words)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = run_gesell("audit", service.url, "--json", *words, timeout=120)
     assert ended.stderr == ""
     verdict = json.loads(ended.stdout)
     assert isinstance(verdict, dict)

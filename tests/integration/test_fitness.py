@@ -34,6 +34,7 @@ from gesell_ledger.storage.embedded import _take_lock
 from gesell_ledger.storage.faults import Fault
 from gesell_ledger.storage.migrate import migrate
 from gesell_protocol.names import did_of
+from tests.forked import run_gesell
 from tests.own_postgres import SERVICE, OwnPostgres, own_postgres
 from tests.running import DidNotStart, Service
 
@@ -62,14 +63,7 @@ def database(postgres: OwnPostgres, used: str) -> str:
 
 def gesell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "gesell", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=SLOW_SECONDS,
-        env={**os.environ, **environment},
-        check=False,
-    )
+    return run_gesell(*arguments, timeout=SLOW_SECONDS, env={**os.environ, **environment})
 
 
 def refused(*arguments: str, **environment: str) -> str:

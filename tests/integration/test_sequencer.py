@@ -35,7 +35,7 @@ from gesell_protocol.envelopes import Envelope, Memo
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import write_body
-from tests.running import open_folder
+from tests.running import lay_cluster, open_folder
 from tests.speaking import (
     HOUR_MS,
     POLICY,
@@ -132,7 +132,8 @@ class Database:
 def server() -> Iterator[PrivatePostgres]:
     """A PostgreSQL with the tables in its database `postgres`."""
     with open_folder() as folder, asyncio.Runner() as runner:
-        started = PrivatePostgres(folder)
+        lay_cluster(folder / "data")
+        started = PrivatePostgres(folder / "data")
         runner.run(started.start())
         try:
             runner.run(migrate(started.dsn(role=started.owner, database="postgres")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gesell_ledger.core.books import Commons, Holding
-from gesell_protocol.demurrage import melt
+from gesell_protocol.demurrage import melt, melts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +41,8 @@ def present(holding: Holding, commons: Commons, *, tick: int, credit_limit: int)
 def melt_due(holding: Holding, commons: Commons, *, tick: int) -> int:
     """What has melted by the beginning of `tick` and is not posted yet."""
     return holding.balance - melt(holding, commons.timeline, tick).balance
+
+
+def has_melt_due(holding: Holding, commons: Commons, *, tick: int) -> bool:
+    """Whether anything has melted by the beginning of `tick` that is not posted yet."""
+    return melts(holding, commons.timeline, tick)

@@ -352,17 +352,18 @@ class Reader:
         return (await self.list_entries(commons, after=seq - 1, limit=1))[0][0]
 
     async def list_asleep(self, commons: Commons, *, before_tick: int, page: int) -> AsyncIterator[list[Account]]:
-        """Pages of accounts that hold something and were last brought up to date before a tick."""
-        after = -1
-        while True:
+        """Accounts that hold something and were last brought up to date before a tick, in order of their numbers.
+
+        Found in pages of `page` accounts, asleep or not, each looked at as it stands when its turn comes; a page where
+        none sleeps is an empty list.
+        """
+        commons_id = rows.key_of(commons.id)
+        last = await self._pool.fetchval(_READING["load_last_account"], commons_id)
+        for first in range(0, -1 if last is None else last + 1, page):
             found = await self._pool.fetch(
-                _READING["list_asleep"], rows.key_of(commons.id), before_tick, after, commons.currency.code, page
+                _READING["list_asleep"], commons_id, before_tick, first, first + page, commons.currency.code
             )
-            if found:
-                yield [_read_account(row) for row in found]
-                after = found[-1]["number"]
-            if len(found) < page:
-                return
+            yield [_read_account(row) for row in found]
 
     async def list_unpaid(self, commons: bytes, share: ShareOut, *, limit: int) -> list[bytes]:
         """The next peers, in order, whom a share owes their part."""

@@ -26,6 +26,7 @@ from gesell_protocol.notes import origin_of, sign_note
 from gesell_protocol.proofs import BadReceipt
 from tests.forgeries import forked, honest
 from tests.forgery import NEW_LEDGER, Log, Scribe, log_of
+from tests.forked import run_gesell
 from tests.histories import key, signer_of
 
 HEAD = FILE_FIRST_LINE + str(honest().note()).encode() + b"\n"
@@ -316,8 +317,7 @@ def test_the_notes_of_an_equivocation_are_clean_and_bounded(tmp_path: Path) -> N
 
 
 def gesell(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gesell", "audit", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ})
+    return run_gesell("audit", *words, timeout=120)
 
 
 def test_the_command_says_and_exits_as_the_verdict_is(tmp_path: Path) -> None:

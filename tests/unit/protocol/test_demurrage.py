@@ -14,7 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gesell_protocol.amounts import BALANCE_MAX
-from gesell_protocol.demurrage import INFLOW_MAX, INFLOW_REASONS, Holding, fee_of, melt, melt_by_the_letter, receive
+from gesell_protocol.demurrage import (
+    INFLOW_MAX,
+    INFLOW_REASONS,
+    Holding,
+    fee_of,
+    melt,
+    melt_by_the_letter,
+    melts,
+    receive,
+)
 from gesell_protocol.policy import PPB, Policy, Timeline
 from tests.plain_model import melt_lots
 
@@ -131,6 +140,19 @@ def test_reading_or_sweeping_at_any_moment_changes_no_later_balance(
     assert left_alone.read() == swept.read()
 
 
+@given(timelines_of, steps_of, st.integers(0, 40))
+@thorough
+def test_something_is_due_exactly_where_something_melts(
+    timeline: Timeline, steps: list[tuple[str, int]], rest: int
+) -> None:
+    purse = Purse(timeline)
+    for kind, amount in steps:
+        purse.do(kind, amount)
+        for tick in (purse.tick, purse.tick + rest):
+            due = melt_by_the_letter(purse.holding, timeline, tick).balance < purse.holding.balance
+            assert melts(purse.holding, timeline, tick) == due
+
+
 @given(timelines_of, steps_of)
 @thorough
 def test_fee_is_never_negative_and_never_more_than_the_still_money(
@@ -184,6 +206,9 @@ EXTREME: dict[str, tuple[int, int, Brackets]] = {
     "a free allowance below": (BALANCE_MAX, 3_650, ((0, 0), (10**9, 673_197))),
     "free above": (10**15, 3_650, ((0, 673_197), (10**9, 0))),
     "sixteen brackets": (10**12, 3_650, tuple((n * 10**10, n * 10**6) for n in range(16))),
+    "just above where runs of equal fees are gone through one by one": (2_206_651, 3_650, ((0, 673_197),)),
+    "a small part above a full bracket": (10**9 + 40_000, 3_650, ((0, 5_000), (10**9, 673_197))),
+    "out of a bracket in the midst of a long loop": (10**9 + 10**8, 3_650, ((0, 20_000_000), (10**9, 30_000_000))),
     "a bracket as narrow as a grain": (5_000, 3_650, ((0, 10**8), (1, 0), (2, 10**7), (4_999, PPB))),
 }
 

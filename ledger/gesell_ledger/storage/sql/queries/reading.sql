@@ -178,13 +178,18 @@ WHERE p.commons_id = $1 AND p.seq BETWEEN $2 AND $3
 ORDER BY p.seq, p.n
 LIMIT $4;
 
+-- name: load_last_account
+-- The highest number of an account; they are given without a gap, from 0.
+SELECT max(number) FROM gesell.account WHERE commons_id = $1;
+
 -- name: list_asleep
--- Accounts that were last brought up to date before a tick, and hold something that can melt.
+-- Of a range of accounts those that were last brought up to date before a tick, and hold something that can melt. A
+-- range, since a number of accounts found would have it read through any number that are awake.
 SELECT number, holder, asset, balance, escrow, tick, inflows
 FROM gesell.account
-WHERE commons_id = $1 AND tick < $2 AND number > $3 AND (balance > 0 OR escrow > 0) AND asset = $4 AND octet_length(holder) = 32
-ORDER BY number
-LIMIT $5;
+WHERE commons_id = $1 AND tick < $2 AND number >= $3 AND number < $4 AND (balance > 0 OR escrow > 0) AND asset = $5
+  AND octet_length(holder) = 32
+ORDER BY number;
 
 -- name: list_unpaid
 -- Members after one, for a share-out to find who was active when it was made.

@@ -1,0 +1,122 @@
+"""The command `gesell` as a process of its own that begins at once: a fork of one that has imported everything.
+
+Importing takes a second of processor time, more than most of what the tests have a service or a command do. How a
+fresh program begins, others test: the README's walk, the tests of secrets, and the command lines in `tests/unit`.
+
+Owns the processes, not what they are told.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+_FORKER = Path(__file__).with_name("forker.py")
+
+
+class Forked:
+    """A running `gesell`. Its attributes and methods are those of `subprocess.Popen`, as far as there are any."""
+
+    def __init__(
+        self, *words: str, stdout: int, stderr: int, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Start `gesell` with these words. `stdout` and `stderr` are descriptors, which stay the caller's."""
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line.connect(_place())
+        asked = {"words": words, "cwd": str(cwd or Path.cwd()), "env": dict(os.environ if env is None else env)}
+        with open(os.devnull, "rb") as nothing:
+            socket.send_fds(self._line, [json.dumps(asked).encode()], [nothing.fileno(), stdout, stderr])
+        self._turn = threading.Lock()
+        self.returncode: int | None = None
+        self.pid = self._hear()
+
+    def poll(self) -> int | None:
+        """Its exit status, negative after a signal, if it has ended."""
+        with self._turn:
+            if self.returncode is None and _readable(self._line, 0):
+                self.returncode = self._hear()
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; raises `subprocess.TimeoutExpired`."""
+        give_up = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            left = 1.0 if give_up is None else give_up - time.monotonic()
+            if left <= 0:
+                assert timeout is not None
+                raise subprocess.TimeoutExpired("gesell", timeout)
+            _readable(self._line, min(left, 1.0))
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _hear(self) -> int:
+        """The next that is said of it: the number of the process, then its exit status."""
+        heard = self._line.recv(16)
+        assert heard, "the process that forks has ended"
+        return int(heard)
+
+
+def run_gesell(
+    *words: str | Path, timeout: float, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `subprocess.run` does."""
+    (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
+    process = Forked(*map(str, words), stdout=theirs_out, stderr=theirs_err, cwd=cwd, env=env)
+    os.close(theirs_out)
+    os.close(theirs_err)
+    written = {out: "", err: ""}
+
+    def read(descriptor: int) -> None:
+        with open(descriptor) as stream:
+            written[descriptor] = stream.read()
+
+    readers = [threading.Thread(target=read, args=[one], daemon=True) for one in (out, err)]
+    for one in readers:
+        one.start()
+    try:
+        status = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    for one in readers:
+        one.join()
+    return subprocess.CompletedProcess(words, status, written[out], written[err])
+
+
+def _readable(line: socket.socket, seconds: float) -> bool:
+    return bool(select.select([line], [], [], seconds)[0])
+
+
+@functools.cache
+def _place() -> bytes:
+    """Where the process that forks listens; it ends with this one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind("")  # a name that the kernel chooses, and no file
+        door.listen()
+        place: bytes = door.getsockname()
+        command = [sys.executable, "-P", str(_FORKER), str(door.fileno())]
+        # It ends when nobody holds the other end of its standard input any more.
+        forker = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[door.fileno()])
+        atexit.register(forker.communicate)
+    return place
