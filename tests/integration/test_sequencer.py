@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from gesell_ledger import sequencer as sequencing
+from gesell_ledger.checkers import Checkers
 from gesell_ledger.core import decide
 from gesell_ledger.core.books import Books, Decision
 from gesell_ledger.core.decide import Submission
@@ -30,6 +31,7 @@ from gesell_ledger.storage.faults import ClockFault
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
 from gesell_ledger.storage.postgres import open_pool
 from gesell_ledger.storage.rows import key_of
+from gesell_protocol.canonical import pack_array
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope, Memo
 from gesell_protocol.receipts import Receipt
@@ -735,17 +737,21 @@ async def test_database_that_comes_back_in_time_is_waited_for(
 async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
     sequencer: Sequencer, town: Town, database: Database
 ) -> None:
-    intake = Intake(sequencer, min_tick_seconds=1, in_flight=20)
-    pays = [town.write_pay(n % 6, (n + 1) % 6) for n in range(40)]
+    checkers = Checkers(processes=1, min_tick_seconds=1)
+    await checkers.start()
+    intake = Intake(sequencer, checkers, in_flight=20)
+    packed = [pack_array(town.write_pay(n % 6, (n + 1) % 6).wire()) for n in range(40)]
     before = await database.ids(town.name)
     try:
         async with database.held(town.name):
-            under_way = [asyncio.create_task(intake.submit(pays[at : at + 5])) for at in range(0, 20, 5)]
+            under_way = [
+                asyncio.create_task(intake.submit(packed[at : at + 5], is_json=False)) for at in range(0, 20, 5)
+            ]
             await asyncio.sleep(0.3)
             tasks = len(asyncio.all_tasks())
             for _ in range(200):
                 with pytest.raises(Unavailable) as refused:
-                    await asyncio.wait_for(intake.submit(pays[20:21]), 5)
+                    await asyncio.wait_for(intake.submit(packed[20:21], is_json=False), 5)
                 assert refused.value.retry_after >= 1
             assert len(asyncio.all_tasks()) == tasks
             assert not any(task.done() for task in under_way)
@@ -753,32 +759,35 @@ async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
             answers = [answer for answers in await asyncio.gather(*under_way) for answer in answers]
         assert list(map(in_short, answers)) == ["accepted"] * 20
         # Whoever was sent away finds room afterwards, and all of it.
-        assert list(map(in_short, await intake.submit(pays[20:]))) == ["accepted"] * 20
+        assert list(map(in_short, await intake.submit(packed[20:], is_json=False))) == ["accepted"] * 20
         with pytest.raises(Unavailable):
-            await intake.submit(pays[:21])
+            await intake.submit(packed[:21], is_json=False)
     finally:
-        intake.close()
+        await checkers.close()
     assert len(await database.ids(town.name)) == len(before) + 40
 
 
 async def test_answers_of_one_request_come_in_the_order_sent_with_bad_ones_among_them(
     sequencer: Sequencer, town: Town
 ) -> None:
-    intake = Intake(sequencer, min_tick_seconds=1)
+    checkers = Checkers(processes=2, min_tick_seconds=1)
+    await checkers.start()
+    intake = Intake(sequencer, checkers)
     forged = town.write_pay()
     ((key, signature),) = forged.signatures
-    said: list[Envelope | Refusal] = [town.write_pay() for _ in range(70)]
+    said = [town.write_pay() for _ in range(170)]
     said[10] = Envelope(forged.body, ((key, bytes(64)),))
-    said[40] = Refusal(code="malformed", detail="it was refused while it was read")
-    said[66] = Envelope(b"\xc1", ((key, signature),))
+    said[166] = Envelope(b"\xc1", ((key, signature),))
+    packed = [pack_array(one.wire()) for one in said]
+    packed[40] = b"\xc0"
     try:
-        answers = await intake.submit(said)
+        answers = await intake.submit(packed, is_json=False)
     finally:
-        intake.close()
+        await checkers.close()
     refused = {place: in_short(answer) for place, answer in enumerate(answers) if isinstance(answer, Refusal)}
-    assert refused == {10: "bad-signature", 40: "malformed", 66: "not-canonical"}
+    assert refused == {10: "bad-signature", 40: "malformed", 166: "not-canonical"}
     seqs = [answer.receipt.seq for answer in answers if isinstance(answer, Receipted)]
-    assert seqs == list(range(seqs[0], seqs[0] + 67))
+    assert seqs == list(range(seqs[0], seqs[0] + 167))
 
 
 async def test_stop_decides_everything_that_is_queued_and_takes_nothing_more(
