@@ -3,22 +3,20 @@
 Owns the loop of a process whose standard input is a socket: a frame of statements as they came, a frame of what became
 of each, in the same order. Keeps nothing and knows no database. SECONDS is the shortest tick that the ledger takes.
 
-A frame is its length in four bytes, then a pickle: the two ends are one program, and nobody else holds the socket. The
-end of the socket is the end of the process, so none outlives its service, however that ends; the signals that end a
+The end of the socket is the end of the process, so none outlives its service, however that ends; the signals that end a
 service are for the service alone, which still wants to hear of what it handed over.
 """
 
 from __future__ import annotations
 
 import gc
-import pickle
 import signal
 import socket
 import sys
 import traceback
 
 from gesell_ledger.api.pieces import check_piece
-from gesell_ledger.checkers import HEAD_BYTES, Broken, Checked, Parcel
+from gesell_ledger.checked import HEAD_BYTES, Broken, Checked, read_parcels, write_checked
 
 
 def main() -> None:
@@ -30,15 +28,13 @@ def main() -> None:
     min_tick_seconds = int(sys.argv[1])
     with socket.socket(fileno=sys.stdin.fileno()) as channel, channel.makefile("rb") as frames:
         while len(head := frames.read(HEAD_BYTES)) == HEAD_BYTES:
-            parcels: list[Parcel] = pickle.loads(frames.read(int.from_bytes(head, "big")))
             checked = [
                 _check(piece, is_json=is_json, min_tick_seconds=min_tick_seconds)
-                for is_json, pieces in parcels
+                for is_json, pieces in read_parcels(frames.read(int.from_bytes(head, "big")))
                 for piece in pieces
             ]
-            packed = pickle.dumps(checked, pickle.HIGHEST_PROTOCOL)
             try:
-                channel.sendall(len(packed).to_bytes(HEAD_BYTES, "big") + packed)
+                channel.sendall(write_checked(checked))
             except OSError:
                 return
 

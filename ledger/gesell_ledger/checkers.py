@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import socket
 import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import structlog
 
+from gesell_ledger.checked import HEAD_BYTES, Broken, Checked, Parcel, read_checked, write_parcels
 from gesell_ledger.core.decide import Submission
 from gesell_protocol.refusals import Refusal
 
@@ -35,8 +35,6 @@ CHUNK: Final = 64
 #: busy while the event loop decides a batch.
 AHEAD: Final = 2
 AHEAD_WHOLE: Final = 6
-#: The bytes of a frame's length.
-HEAD_BYTES: Final = 4
 CHECKERS_MAX: Final = 4
 PAUSE_SECONDS: Final = 0.1
 PAUSE_MAX_SECONDS: Final = 5.0
@@ -44,16 +42,6 @@ END_SECONDS: Final = 5.0
 
 log = structlog.get_logger("gesell.checkers")
 
-
-class Broken(NamedTuple):
-    """The check itself failed, which is a fault of ours."""
-
-    trace: str
-
-
-Checked = Submission | Refusal | Broken
-#: Statements of one format, as they came: whether they are JSON, and the bytes of each.
-Parcel = tuple[bool, Sequence[bytes]]
 
 _BROKEN: Final = Refusal(code="internal", detail="the statement could not be checked; nothing was applied")
 
@@ -149,7 +137,7 @@ class Checkers:
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "gesell_ledger.checker", str(self._min_tick_seconds), stdin=theirs
+                    sys.executable, "-m", "gesell_ledger.checker", str(self._min_tick_seconds), stdin=theirs.fileno()
                 )
             except OSError:
                 ours.close()
@@ -202,10 +190,9 @@ class _Line(asyncio.Protocol):
         if not runs:
             return
         assert self._transport is not None
-        parcels: list[Parcel] = [(job.is_json, job.pieces[first : first + size]) for job, first, size in runs]
-        packed = pickle.dumps(parcels, pickle.HIGHEST_PROTOCOL)
+        parcels: list[Parcel] = [(job.is_json, list(job.pieces[first : first + size])) for job, first, size in runs]
         self._given.append(runs)
-        self._transport.write(len(packed).to_bytes(HEAD_BYTES, "big") + packed)
+        self._transport.write(write_parcels(parcels))
 
     def give_up(self) -> None:
         """Rule 2."""
@@ -236,7 +223,7 @@ class _Line(asyncio.Protocol):
             end = at + HEAD_BYTES + int.from_bytes(self._held[at : at + HEAD_BYTES], "big")
             if len(self._held) < end:
                 break
-            self._take_back(pickle.loads(self._held[at + HEAD_BYTES : end]))
+            self._take_back(read_checked(bytes(self._held[at + HEAD_BYTES : end])))
             at = end
         del self._held[:at]
         self._checkers.hand_out()

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gesell_ledger.clock import LedgerClock
-from gesell_ledger.core.books import Books
+from gesell_ledger.core.books import NOTHING, AccountName, Books
 from gesell_ledger.core.decide import Accepted, Outcome, Replay, Submission, decide
 from gesell_ledger.core.needs import needs_of
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.storage.faults import ClockFault, is_transient
 from gesell_ledger.storage.postgres import Batch, Rules, Warm, find_commons
+from gesell_protocol.demurrage import Holding
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
@@ -281,8 +282,8 @@ class Sequencer:
     ) -> tuple[list[Outcome], list[bytes]]:
         """Load, decide and store within a transaction that holds the lock; the leaf hashes are of what was accepted."""
         await transaction.load(books, needs_of(batch))
-        before = dict(books.accounts)
-        outcomes = await self._decide_all(books, batch)
+        before: dict[AccountName, Holding] = {}
+        outcomes = await self._decide_all(books, batch, before)
         accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
         leaves = await transaction.store(books, accepted, before, _memos(batch, outcomes))
         return outcomes, leaves
@@ -307,14 +308,21 @@ class Sequencer:
         for name, number in Counter(map(_name_of, outcomes)).items():
             self._metrics.statements.labels(name).inc(number)
 
-    async def _decide_all(self, books: Books, batch: Sequence[Submission]) -> list[Outcome]:
-        """Decide in order, each against the books that the one before left."""
+    async def _decide_all(
+        self, books: Books, batch: Sequence[Submission], before: dict[AccountName, Holding]
+    ) -> list[Outcome]:
+        """Decide in order, each against the books that the one before left; `before` is filled with the accounts as
+        they stood before the batch, those only that it changes: a commons may have many more.
+        """
         outcomes: list[Outcome] = []
         weight = 0
         now_ms = self._clock.now_ms()
         for submission in batch:
             outcome = decide(books, submission, now_ms=now_ms, ledger=self._ledger)
             if isinstance(outcome, Accepted):
+                for name in outcome.decision.accounts:
+                    if name not in before:
+                        before[name] = books.accounts.get(name, NOTHING)
                 books.apply(outcome.decision, outcome.entry)
                 weight += len(outcome.entry.postings)
             outcomes.append(outcome)

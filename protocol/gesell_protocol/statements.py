@@ -515,14 +515,17 @@ LEDGER_TYPES: Final = frozenset({Sweep.type, Payout.type, Lapse.type, Rekey.type
 TYPES: Final = tuple(_SHAPES)
 
 
+#: The types that answer a gift or a hold → the attribute that names it.
+_ANSWERS: Final = {
+    **dict.fromkeys((Thank.type, Decline.type, Withdraw.type), "gift"),
+    **dict.fromkeys((Capture.type, Void.type, Lapse.type), "hold"),
+}
+
+
 def answered_by(statement: Statement) -> bytes | None:
     """The id of the gift or the hold that a statement answers; None for one that answers nothing."""
-    match statement:
-        case Thank(gift=name) | Decline(gift=name) | Withdraw(gift=name):
-            return name
-        case Capture(hold=name) | Void(hold=name) | Lapse(hold=name):
-            return name
-    return None
+    attribute = _ANSWERS.get(statement.type)
+    return None if attribute is None else getattr(statement, attribute)
 
 
 def others_in(statement: Statement) -> tuple[bytes, ...]:

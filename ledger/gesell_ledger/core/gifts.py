@@ -15,6 +15,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+from msgspec import structs
+
 from gesell_ledger.core import membership
 from gesell_ledger.core.books import (
     DECLINED,
@@ -54,7 +56,7 @@ def decide_kind(books: Books, submission: Signed, at_ms: int) -> Decision | Refu
         )
     kind = Kind(statement.code, statement.name, statement.unit, statement.scale)
     kinds = MappingProxyType({**commons.kinds, kind.code: kind})
-    return Decision(commons=replace(commons, kinds=kinds), kind=kind)
+    return Decision(commons=structs.replace(commons, kinds=kinds), kind=kind)
 
 
 def decide_gift(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from gesell_ledger.core import money, vouches
 from gesell_ledger.core.books import (
     ACTIVE,
@@ -208,7 +210,7 @@ def _activate(books: Books, decision: Decision, commons: Commons, member: Member
     decision.members[member.peer] = replace(
         member, status=ACTIVE, handle_held=True, spans=(*asked, (commons.seq + 1, None))
     )
-    decision.commons = replace(commons, active_members=commons.active_members + 1)
+    decision.commons = structs.replace(commons, active_members=commons.active_members + 1)
     return decision
 
 
@@ -241,7 +243,7 @@ def _deactivate(decision: Decision, commons: Commons, member: Member) -> Decisio
     """Close the span of a member who was active; `member` carries its new status."""
     start, _ = member.spans[-1]
     decision.members[member.peer] = replace(member, spans=(*member.spans[:-1], (start, commons.seq + 1)))
-    decision.commons = replace(commons, active_members=commons.active_members - 1)
+    decision.commons = structs.replace(commons, active_members=commons.active_members - 1)
     return decision
 
 
@@ -332,7 +334,7 @@ def decide_stewards(books: Books, submission: money.Signed, at_ms: int) -> Decis
             entering[steward] = Key(steward, steward, 0)
         elif key.peer != steward:
             return Refusal(code="key-taken", detail="a steward's key was added by another peer of this commons")
-    changed = replace(commons, stewards=statement.stewards, threshold=statement.threshold)
+    changed = structs.replace(commons, stewards=statement.stewards, threshold=statement.threshold)
     return Decision(commons=changed, keys=entering)
 
 
@@ -351,7 +353,7 @@ def decide_rekey(books: Books, submission: money.Signed, at_ms: int) -> Decision
             code="key-taken", detail="the key belongs to a peer, or was the ledger's before: it can't be again"
         )
     gone = Key(statement.by, statement.by, books.commons.seq + 1, live=False)
-    changed = replace(books.commons, ledger=statement.ledger)
+    changed = structs.replace(books.commons, ledger=statement.ledger)
     return Decision(commons=changed, ledger=statement.ledger, keys={gone.key: gone})
 
 
@@ -381,7 +383,7 @@ def decide_policy(books: Books, submission: money.Signed, at_ms: int) -> Decisio
             fields={"limit": WAITING_POLICIES_MAX},
         )
     change = (statement.from_tick, statement.policy)
-    return Decision(commons=replace(commons, timeline=timeline), policy=change)
+    return Decision(commons=structs.replace(commons, timeline=timeline), policy=change)
 
 
 def _check_unchanged(now: Policy, then: Policy) -> Refusal | None:

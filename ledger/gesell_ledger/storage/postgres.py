@@ -285,7 +285,7 @@ class Batch:
             list(needs.handles),
             list(keys),
             list(needs.key_rings),
-            [rows.uuid_of(name) for name in needs.ids],
+            rows.array_text([name.hex() for name in needs.ids]),
             [rows.uuid_of(name) for name in shares],
         )
         assert row is not None
@@ -466,18 +466,18 @@ class Batch:
                 columns=["commons_id", "number", "balance", "escrow", "tick", "holder", "asset", "inflows"],
                 records=[self._account_record(name, accounts[name]) for name in new],
             )
-        changed = [(self._numbers[name], holding) for name, holding in accounts.items() if name not in created]
+        changed = [
+            (self._numbers[name], holding[0], holding[1], holding[2], rows.inflow_text(holding))
+            for name, holding in accounts.items()
+            if name not in created
+        ]
         if changed:
             # In ascending order of number: not for locks (the head's lock is enough), but for the pages' sake.
-            changed.sort(key=lambda item: item[0])
+            changed.sort()
             await self._connection.execute(
                 _SEQUENCE["update_accounts"],
                 self._commons_id,
-                [number for number, _ in changed],
-                [holding.balance for _, holding in changed],
-                [holding.escrow for _, holding in changed],
-                [holding.tick for _, holding in changed],
-                [rows.inflow_bytes(holding) for _, holding in changed],
+                *(rows.array_text(map(str, column)) for column in zip(*changed, strict=True)),
             )
 
     def _account_record(self, name: AccountName, holding: Holding) -> tuple[object, ...]:

@@ -86,7 +86,7 @@ SELECT
     ARRAY(
         SELECT ROW(seq, at_ms, id, body, signatures)
         FROM gesell.entry
-        WHERE commons_id = $1 AND id = ANY($8::uuid[])
+        WHERE commons_id = $1 AND id = ANY($8::text::uuid[])
     ) AS entries,
     ARRAY(
         SELECT ROW(id, seq, each, unpaid, paid_through)
@@ -126,7 +126,7 @@ WHERE commons_id = $1;
 -- Each account that a batch touched, once.
 UPDATE gesell.account a
 SET balance = u.balance, escrow = u.escrow, tick = u.tick, inflows = u.inflows
-FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[])
+FROM unnest($2::text::bigint[], $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text::bytea[])
     AS u (number, balance, escrow, tick, inflows)
 WHERE a.commons_id = $1 AND a.number = u.number;
 
