@@ -39,7 +39,7 @@ _parts_of = attrgetter(*_PARTS)
 
 def write_parcels(parcels: Sequence[Parcel]) -> bytes:
     """The frame that hands statements over."""
-    return _frame(marshal.dumps(list(parcels)))  # type: ignore[arg-type]  # tuples of lists of bytes are fine
+    return _frame(marshal.dumps(list(parcels)))
 
 
 def read_parcels(packed: bytes) -> list[Parcel]:

@@ -471,10 +471,15 @@ _BREAKDOWN_FIELDS = b"SFATAL\0VFATAL\0C57P02\0Mthe postmaster is gone\0\0"
 _BREAKDOWN = b"E" + (4 + len(_BREAKDOWN_FIELDS)).to_bytes(4, "big") + _BREAKDOWN_FIELDS
 
 
+#: The reasons of postings, as the statement that stores payments by the short way carries them.
+_APPENDED = b"{pay,pay"
+
+
 class Wire:
     """What stands between asyncpg and PostgreSQL, and breaks when it is told to.
 
-    `cut` says what happens to the next connection that sends COMMIT. "before": it breaks, and the server never gets
+    `cut` says what happens to the next connection that sends COMMIT, or the one statement of the short way, which is
+    its own commit. "before": it breaks, and the server never gets
     the COMMIT. "after": it breaks once the server has answered, and the client never gets the answer. "late": the
     client's side breaks, and the server gets the COMMIT half a second later: the transaction lives on meanwhile.
     "fatal": the server gets nothing more, the client is told that the server breaks down, and then it breaks.
@@ -546,7 +551,7 @@ class Wire:
 
     def _is_time(self, data: bytes) -> bool:
         if not self.cut or self.countdown is None:
-            return bool(self.cut) and b"COMMIT" in data
+            return bool(self.cut) and (b"COMMIT" in data or _APPENDED in data)
         self.countdown -= 1
         return self.countdown == 0
 

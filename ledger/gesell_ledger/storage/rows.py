@@ -46,7 +46,7 @@ def read_holder(data: bytes) -> Holder:
 
 def signature_bytes(signatures: Signatures) -> bytes:
     """Signatures, 96 bytes each."""
-    return b"".join([key + signature for key, signature in signatures])
+    return b"".join([part for pair in signatures for part in pair])
 
 
 def read_signatures(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -59,13 +59,30 @@ def inflow_bytes(holding: Holding) -> bytes:
     return bytes(pack_array(holding.inflows)) if holding.inflows else _NO_INFLOWS
 
 
+def bytes_text(data: bytes) -> str:
+    """Bytes as an item of an array's text."""
+    return f"\\\\x{data.hex()}"
+
+
+def word_text(word: str) -> str:
+    """A name of letters, digits and dashes as an item of an array's text; quoted, for NULL is a currency's code too."""
+    return f'"{word}"'
+
+
 def inflow_text(holding: Holding) -> str:
-    """The same as an item of an array's text."""
-    return f"\\\\x{inflow_bytes(holding).hex()}" if holding.inflows else _NO_INFLOWS_TEXT
+    """A holding's window of fresh money as an item of an array's text."""
+    return bytes_text(inflow_bytes(holding)) if holding.inflows else _NO_INFLOWS_TEXT
+
+
+def column_texts(records: Sequence[tuple[object, ...]], columns: int) -> list[str]:
+    """Records as so many arrays, one for each of their columns."""
+    if not records:
+        return ["{}"] * columns
+    return [array_text(map(str, column)) for column in zip(*records, strict=True)]
 
 
 def array_text(items: Iterable[str]) -> str:
-    """An array as PostgreSQL reads it from text, of items without commas, quotes and blanks, backslashes doubled.
+    """An array as PostgreSQL reads it from text; items are numbers, or what the functions above make.
 
     The driver looks at each item of a list several times before it sends it, which takes five times as long.
     """
