@@ -81,6 +81,7 @@ class Checkers:
         self._min_tick_seconds = min_tick_seconds
         self._waiting: deque[_Job] = deque()
         self._in_line = 0
+        self._gathering = False
         self._lines: list[_Line] = []
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -103,21 +104,29 @@ class Checkers:
         job = _Job(pieces, is_json=is_json, done=asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._in_line += len(pieces)
-        self.hand_out()
+        if not self._gathering:
+            # What other connections have brought by now is read first, so that it goes along.
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self.hand_out)
         await job.done
         return job.checked
 
     def hand_out(self) -> None:
         """Rule 1, for whoever has least to do first."""
+        self._gathering = False
         while self._waiting and self._lines:
             line = min(self._lines, key=_Line.load)
             if line.load() >= (AHEAD if self._in_line < CHUNK else AHEAD_WHOLE):
                 return
-            line.send(self._take_chunk())
+            # Rounded up, so that nothing is left when each has had its part.
+            line.send(self._take_chunk(min(CHUNK, -(-self._in_line // self._idle()))))
 
-    def _take_chunk(self) -> list[_Run]:
+    def _idle(self) -> int:
+        """Among how many processes to part what waits: those with nothing to do, or one."""
+        return max(1, sum(line.load() == 0 for line in self._lines))
+
+    def _take_chunk(self, room: int) -> list[_Run]:
         runs: list[_Run] = []
-        room = CHUNK
         while room and self._waiting:
             job = self._waiting[0]
             size = min(room, len(job.pieces) - job.given)

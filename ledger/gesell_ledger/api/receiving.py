@@ -33,6 +33,13 @@ async def receive(request: web.Request, take: Callable[[int], None], *, max_byte
     `take` counts what is held (`Room.hold`). Refuses `too-large`, `timeout`, `unsupported-media-type` for an encoding
     that is not known, and `malformed` for what can't be unpacked.
     """
+    if request.content.is_eof() and "Content-Encoding" not in request.headers and request.content.exception() is None:
+        # It came with its head, as small ones do: there is nothing to wait for.
+        body = request.content.read_nowait()
+        take(len(body))
+        if len(body) > max_bytes:
+            raise Refused("too-large", f"a request has at most {max_bytes} bytes after decompression")
+        return body
     chunks: list[bytes] = []
     size = 0
     try:
