@@ -11,12 +11,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from gesell_ledger import sequencer as sequencing
 from gesell_ledger.checkers import Checkers
@@ -413,13 +413,13 @@ async def test_refused_statements_leave_no_trace(
 
 
 def _unbalanced(decision: Decision) -> Decision:
-    return replace(decision, postings=decision.postings[:-1])
+    return structs.replace(decision, postings=decision.postings[:-1])
 
 
 def _with_a_wrong_account(decision: Decision) -> Decision:
     name, holding = next(iter(decision.accounts.items()))
     wrong = type(holding)(holding.balance + 1, holding.escrow, holding.tick, holding.inflows)
-    return replace(decision, accounts={**decision.accounts, name: wrong})
+    return structs.replace(decision, accounts={**decision.accounts, name: wrong})
 
 
 @pytest.mark.parametrize("breaking", [_unbalanced, _with_a_wrong_account])

@@ -108,8 +108,7 @@ class Commons(msgspec.Struct, frozen=True, kw_only=True):
         return self.timeline.changes[0][1].melt_to
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A peer's standing in a commons.
 
     `handle` is asked for while pending and the member's for ever once `handle_held`. `barred`: suspended, and not
@@ -147,8 +146,7 @@ def covers(span: tuple[int, int | None], seq: int) -> bool:
     return start < seq and (end is None or end > seq)
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """A key that belongs to `peer` once and for all; `order` tells which of two keys was added first."""
 
     key: bytes
@@ -157,8 +155,7 @@ class Key:
     live: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShareOut:
+class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
     """A share of the pool while it is being paid: `each` grains to those active at entry `seq`, in order of peer.
 
     `unpaid` members are still to come, all after peer `paid_through` (empty: nobody is paid yet).
@@ -171,8 +168,7 @@ class ShareOut:
     paid_through: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gift:
+class Gift(msgspec.Struct, frozen=True, kw_only=True):
     """A gift and how far it has come: `quantity` of `kind` from a peer to a peer, or to the pool for the commons."""
 
     id: bytes
@@ -184,8 +180,7 @@ class Gift:
     state: str = OFFERED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """Money set aside by a payer for a payee: open until the entry that captures, voids or lapses it."""
 
     id: bytes

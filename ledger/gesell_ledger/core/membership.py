@@ -14,7 +14,6 @@ leaving member takes to the pool.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from msgspec import structs
@@ -199,7 +198,7 @@ def decide_admit(books: Books, submission: money.Signed, at_ms: int) -> Decision
         return Refusal(code="wrong-state", detail="the member is active already")
     if books.held.get(member.handle, member.peer) != member.peer:
         return Refusal(code="handle-taken", detail=f"another member took the handle {member.handle} meanwhile")
-    return _activate(books, Decision(), commons, replace(member, barred=False))
+    return _activate(books, Decision(), commons, structs.replace(member, barred=False))
 
 
 def _activate(books: Books, decision: Decision, commons: Commons, member: Member) -> Decision:
@@ -207,7 +206,7 @@ def _activate(books: Books, decision: Decision, commons: Commons, member: Member
     # a thousand times leaves no more behind than who did it once.
     share = books.shares[commons.share] if commons.share is not None else None
     asked = tuple(span for span in member.spans if share is not None and covers(span, share.seq))
-    decision.members[member.peer] = replace(
+    decision.members[member.peer] = structs.replace(
         member, status=ACTIVE, handle_held=True, spans=(*asked, (commons.seq + 1, None))
     )
     decision.commons = structs.replace(commons, active_members=commons.active_members + 1)
@@ -226,7 +225,7 @@ def decide_suspend(books: Books, submission: money.Signed, at_ms: int) -> Decisi
     if member.status == SUSPENDED:
         return Refusal(code="wrong-state", detail="the member is suspended already")
     if member.status == PENDING:
-        return Decision(members={member.peer: replace(member, status=LEFT)})
+        return Decision(members={member.peer: structs.replace(member, status=LEFT)})
     decision = Decision()
     bar(books, decision, member)
     return decision
@@ -236,13 +235,13 @@ def bar(books: Books, decision: Decision, member: Member) -> None:
     """Suspend a member; one who is suspended stays so. `member` is its row as the decision has it so far."""
     assert books.commons is not None
     if member.status == ACTIVE:
-        _deactivate(decision, books.commons, replace(member, status=SUSPENDED, barred=True))
+        _deactivate(decision, books.commons, structs.replace(member, status=SUSPENDED, barred=True))
 
 
 def _deactivate(decision: Decision, commons: Commons, member: Member) -> Decision:
     """Close the span of a member who was active; `member` carries its new status."""
     start, _ = member.spans[-1]
-    decision.members[member.peer] = replace(member, spans=(*member.spans[:-1], (start, commons.seq + 1)))
+    decision.members[member.peer] = structs.replace(member, spans=(*member.spans[:-1], (start, commons.seq + 1)))
     decision.commons = structs.replace(commons, active_members=commons.active_members - 1)
     return decision
 
@@ -269,7 +268,7 @@ def decide_leave(books: Books, submission: money.Signed, at_ms: int) -> Decision
     refusal = vouches.end_vouches(books, decision, leave.by, at_ms=at_ms) or draft.check_limits()
     if refusal is not None:
         return refusal
-    gone = replace(decision.members.get(leave.by, member), status=LEFT)
+    gone = structs.replace(decision.members.get(leave.by, member), status=LEFT)
     if member.status == ACTIVE:
         return _deactivate(decision, commons, gone)
     decision.members[member.peer] = gone
@@ -302,7 +301,7 @@ def decide_keys(books: Books, submission: money.Signed, at_ms: int) -> Decision 
             detail=f"at most {LIVE_KEYS_MAX} keys are live at a time",
             fields={"limit": LIVE_KEYS_MAX},
         )
-    changed = {key: replace(own[key], live=False) for key in statement.revoke}
+    changed = {key: structs.replace(own[key], live=False) for key in statement.revoke}
     # Keys of one statement rank alike: none of them was added after another.
     changed |= {key: Key(key, statement.by, commons.seq + 1) for key in statement.add}
     return Decision(keys=changed)

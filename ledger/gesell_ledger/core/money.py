@@ -11,7 +11,6 @@ Owns how money statements become postings. A `Draft` collects them in the order 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 
 from msgspec import structs
@@ -76,17 +75,24 @@ class Draft:
 
     def bring_up(self, peers: Iterable[bytes]) -> None:
         """Post the melt due on peer accounts, in the order given (rule 1)."""
-        tick, code = self.tick, self.code
+        tick, code, timeline, melt_to = self.tick, self.code, self._timeline, self._melt_to
+        gained = 0
         for peer in peers:
             name = (peer, code)
             before = self._account(name)
             if before[2] == tick:
                 continue
-            after = self._accounts[name] = melt(before, self._timeline, tick)
-            fee = before.balance - after.balance
+            after = self._accounts[name] = melt(before, timeline, tick)
+            fee = before[0] - after[0]
             if fee:
                 self._postings.append(Posting("melt", peer, code, -fee))
-                self._add("melt", self._melt_to, fee)
+                self._postings.append(Posting("melt", melt_to, code, fee))
+                gained += fee
+        if gained:
+            # Once for all, since a sweep brings up 400 accounts.
+            gainer = (melt_to, code)
+            balance, escrow, moment, inflows = self._account(gainer)
+            self._accounts[gainer] = Holding(balance + gained, escrow, moment, inflows)
 
     def post(self, reason: str, lines: Iterable[tuple[Holder, int]]) -> None:
         """Add own postings in order (rule 2); money that reaches a peer is inflow where the law says so."""
@@ -281,7 +287,7 @@ def decide_payout(books: Books, submission: Signed, at_ms: int) -> Decision | Re
         return refusal
     decision = draft.decision()
     unpaid = share.unpaid - len(receivers)
-    decision.share = replace(share, unpaid=unpaid, paid_through=payout.members[-1])
+    decision.share = structs.replace(share, unpaid=unpaid, paid_through=payout.members[-1])
     if unpaid == 0:
         decision.commons = structs.replace(commons, share=None)
     return decision

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgpack
 from asyncpg.pgproto.pgproto import UUID
 
 from gesell_ledger.core.books import Commons, Entry, Gift, Hold, Key, Kind, Member, ShareOut
@@ -129,9 +130,9 @@ def read_commons(row: Row, timeline: Timeline, kinds: Mapping[str, Kind]) -> Com
 def read_member(row: Row) -> Member:
     """A row of (peer, handle, status, joined_ms, handle_held, barred, spans) and what is vouched and awaited."""
     peer, handle, status, joined_ms, handle_held, barred, packed, trusted, lent, vouchers, vouchees, awaits = row
-    flat = unpack(packed)
-    assert isinstance(flat, list)
-    spans = tuple((start, None if end < 0 else end) for start, end in zip(flat[::2], flat[1::2], strict=True))
+    # Written by `span_bytes`: nobody has to look whether it is canonical.
+    flat = msgpack.unpackb(packed)
+    spans = tuple([(start, None if end < 0 else end) for start, end in zip(flat[::2], flat[1::2], strict=True)])
     return Member(
         peer=peer,
         handle=handle,
