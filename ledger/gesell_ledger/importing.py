@@ -15,9 +15,11 @@ Owns the order that makes it safe: nothing is stored of a log that does not hold
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from msgspec import structs
 
 from gesell_ledger.auditor.auditing import Question, audit_file
 from gesell_ledger.auditor.files import LogFile
@@ -193,7 +195,7 @@ class _Import:
             if (books.commons.seq if books.commons is not None else 0) != self._tree.size:
                 raise ImportFault("somebody else wrote to the commons meanwhile: nothing more is imported")
             if books.commons is not None:
-                books.commons = replace(books.commons, ledger=verdict.key_at(self._tree.size))
+                books.commons = structs.replace(books.commons, ledger=verdict.key_at(self._tree.size))
             await transaction.load(books, needs_of(submissions))
             before = dict(books.accounts)
             accepted = list[Accepted]()

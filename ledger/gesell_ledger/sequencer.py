@@ -19,17 +19,19 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
 from gesell_ledger.clock import LedgerClock
-from gesell_ledger.core.books import Books
+from gesell_ledger.core.books import NOTHING, AccountName, Books
 from gesell_ledger.core.decide import Accepted, Outcome, Replay, Submission, decide
-from gesell_ledger.core.needs import needs_of
+from gesell_ledger.core.needs import Needs, needs_of
 from gesell_ledger.metrics import Metrics
+from gesell_ledger.storage.appending import append, can_append
 from gesell_ledger.storage.faults import ClockFault, is_transient
 from gesell_ledger.storage.postgres import Batch, Rules, Warm, find_commons
+from gesell_protocol.demurrage import Holding
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
@@ -52,7 +54,7 @@ from gesell_protocol.statements import (
 )
 
 if TYPE_CHECKING:
-    from gesell_ledger.storage.postgres import Pool
+    from gesell_ledger.storage.postgres import Connection, Pool
 
 BATCH_MAX: Final = 1_000
 #: A batch ends early when its statements touch this many accounts, so that one batch never takes seconds.
@@ -105,6 +107,14 @@ class _Parcel:
     submissions: list[Submission]
     weight: int
     answers: asyncio.Future[list[Answer]]
+
+
+class _Done(NamedTuple):
+    """A batch that was decided and stored, and the books that it leaves."""
+
+    outcomes: list[Outcome]
+    answers: list[Answer]
+    warm: Warm | None
 
 
 class Sequencer:
@@ -251,41 +261,73 @@ class Sequencer:
             pause = min(1.0, pause * 2)
 
     async def _transact(self, commons: bytes, batch: Sequence[Submission]) -> list[Answer]:
-        """One transaction: lock, load, decide, store, commit."""
+        """Have a batch decided and stored: by the short way where that is open to it, or else by the long one."""
+        needs = needs_of(batch)
+        # Taken out, and put back only after the commit: a batch that fails leaves nothing behind.
+        warm = self._take_warm(commons)
         with self._metrics.batch_seconds.time():
-            async with self._pool.acquire() as connection, connection.transaction():
-                # Taken out, and put back only after the commit: a batch that fails leaves nothing behind.
-                transaction = Batch(connection, commons, self._rules, self._take_warm(commons))
-                books = await transaction.lock()
-                refusal = self._not_ours(books)
-                if refusal is not None or books is None:
-                    return [refusal or _SAME_BEGINNING] * len(batch)
-                outcomes, leaves = await self._decide_in(transaction, books, batch)
-        if books.commons is not None:
-            self._keep_warm(commons, transaction.leave_warm(books))
+            async with self._pool.acquire() as connection:
+                done: _Done | Refusal | None = None
+                if warm is not None and can_append(warm, batch, needs) and self._not_ours(warm.books) is None:
+                    done = await self._append(connection, warm, batch)
+                if done is None:
+                    done = await self._lock_and_store(connection, commons, batch, needs, warm)
         self._metrics.batch_statements.observe(len(batch))
-        self._count(outcomes)
-        if any(isinstance(outcome, Accepted) for outcome in outcomes):
+        if isinstance(done, Refusal):
+            return [done] * len(batch)
+        if done.warm is not None:
+            self._keep_warm(commons, done.warm)
+        self._count(done.outcomes)
+        if any(isinstance(outcome, Accepted) for outcome in done.outcomes):
             for tell in self.after_commit:
                 tell(commons)
-        return _answers_of(books, outcomes, leaves)
+        return done.answers
+
+    async def _append(self, connection: Connection, warm: Warm, batch: Sequence[Submission]) -> _Done | None:
+        """The short way: decide on warm books, store in one statement. None if nothing was stored, and the books are as
+        they were: somebody else added to the commons, an id is known, or something was refused. A refusal is given
+        only when it is certain that the id is not known: what was accepted once is answered with its receipt, though
+        the money is spent by now or the time is over.
+        """
+        books = warm.books
+        head = books.commons
+        assert head is not None
+        before: dict[AccountName, Holding] = {}
+        outcomes = await self._decide_all(books, batch, before)
+        accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+        certain = not any(isinstance(outcome, Refusal) for outcome in outcomes)
+        leaves = await append(connection, warm, head, accepted, before) if certain else None
+        if leaves is None:
+            books.commons, books.entries = head, {}
+            books.accounts.update(before)
+            return None
+        answers = _answers_of(books, outcomes, leaves)
+        books.entries = {}
+        return _Done(outcomes, answers, warm)
+
+    async def _lock_and_store(
+        self, connection: Connection, commons: bytes, batch: Sequence[Submission], needs: Needs, warm: Warm | None
+    ) -> _Done | Refusal:
+        """The long way, one transaction: lock, load, decide, store, commit."""
+        async with connection.transaction():
+            transaction = Batch(connection, commons, self._rules, warm)
+            books = await transaction.lock()
+            refusal = self._not_ours(books)
+            if refusal is not None or books is None:
+                return refusal or _SAME_BEGINNING
+            await transaction.load(books, needs)
+            before: dict[AccountName, Holding] = {}
+            outcomes = await self._decide_all(books, batch, before)
+            accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+            leaves = await transaction.store(books, accepted, before, _memos(batch, outcomes))
+        answers = _answers_of(books, outcomes, leaves)
+        return _Done(outcomes, answers, None if books.commons is None else transaction.leave_warm(books))
 
     def _not_ours(self, books: Books | None) -> Refusal | None:
         """Why nothing can be said in this commons here, whatever it is."""
         if books is not None and books.commons is not None and books.commons.ledger != self._ledger:
             return _NOT_OURS
         return None
-
-    async def _decide_in(
-        self, transaction: Batch, books: Books, batch: Sequence[Submission]
-    ) -> tuple[list[Outcome], list[bytes]]:
-        """Load, decide and store within a transaction that holds the lock; the leaf hashes are of what was accepted."""
-        await transaction.load(books, needs_of(batch))
-        before = dict(books.accounts)
-        outcomes = await self._decide_all(books, batch)
-        accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
-        leaves = await transaction.store(books, accepted, before, _memos(batch, outcomes))
-        return outcomes, leaves
 
     def _take_warm(self, commons: bytes) -> Warm | None:
         warm = self._warm.pop(commons, None)
@@ -307,14 +349,21 @@ class Sequencer:
         for name, number in Counter(map(_name_of, outcomes)).items():
             self._metrics.statements.labels(name).inc(number)
 
-    async def _decide_all(self, books: Books, batch: Sequence[Submission]) -> list[Outcome]:
-        """Decide in order, each against the books that the one before left."""
+    async def _decide_all(
+        self, books: Books, batch: Sequence[Submission], before: dict[AccountName, Holding]
+    ) -> list[Outcome]:
+        """Decide in order, each against the books that the one before left; `before` is filled with the accounts as
+        they stood before the batch, those only that it changes: a commons may have many more.
+        """
         outcomes: list[Outcome] = []
         weight = 0
         now_ms = self._clock.now_ms()
         for submission in batch:
             outcome = decide(books, submission, now_ms=now_ms, ledger=self._ledger)
             if isinstance(outcome, Accepted):
+                for name in outcome.decision.accounts:
+                    if name not in before:
+                        before[name] = books.accounts.get(name, NOTHING)
                 books.apply(outcome.decision, outcome.entry)
                 weight += len(outcome.entry.postings)
             outcomes.append(outcome)

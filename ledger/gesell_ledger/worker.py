@@ -32,6 +32,7 @@ from gesell_ledger.api.connections import make_runner
 from gesell_ledger.api.cursors import Cursors
 from gesell_ledger.api.live import LIVE
 from gesell_ledger.api.routes import make_app
+from gesell_ledger.checkers import Checkers, count_for
 from gesell_ledger.clock import ClockState, LedgerClock, clock_of
 from gesell_ledger.deliverer import Deliverer
 from gesell_ledger.ground import connect
@@ -55,7 +56,6 @@ from gesell_ledger.storage.trust import VouchReader
 from gesell_ledger.storage.webhooks import Webhooks
 from gesell_ledger.witnessing import Witnessing
 
-SWITCH_SECONDS: Final = 0.0005
 GC_OBJECTS: Final = 100_000
 FILES: Final = 16_384
 #: Connections for writing, and as many for reading; how long one statement of each may take.
@@ -166,8 +166,10 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
     reader = Reader(reading)
     metrics = Metrics(orders.shared)
     sequencer = Sequencer(pool, clock, ledger=ledger, metrics=metrics)
-    intake = Intake(sequencer, min_tick_seconds=settings.min_tick_seconds)
-    stack.callback(intake.close)
+    checkers = Checkers(processes=count_for(settings.workers), min_tick_seconds=settings.min_tick_seconds)
+    stack.push_async_callback(checkers.close)
+    await checkers.start()
+    intake = Intake(sequencer, checkers)
     app = make_app(
         intake=intake,
         reader=reader,
@@ -227,10 +229,7 @@ async def _watch_clock(clock: LedgerClock, metrics: Metrics) -> None:
 
 
 def _tune_interpreter() -> None:
-    """Two settings of the interpreter that cost nothing and were measured to give a tenth to a fifth more payments."""
-    # A thread that verified a signature wants the interpreter for a moment only, to take the next one: it should not
-    # wait the 5 ms for which the event loop may keep it otherwise.
-    sys.setswitchinterval(SWITCH_SECONDS)
+    """A setting of the interpreter that costs nothing."""
     # A batch makes many thousand objects and no cycles; looking for cycles among all that is warm takes longer than
     # deciding does.
     gc.set_threshold(GC_OBJECTS, 20, 20)

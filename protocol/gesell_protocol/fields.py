@@ -137,15 +137,20 @@ def distinct_keys(read_one: Callable[[object], bytes]) -> Callable[[object], tup
 def _read_leg(value: object) -> Leg:
     if type(value) is not list or len(value) != 2:
         raise ValueError("a leg is [to, amount]")
-    return Leg(read_peer(value[0]), read_amount(value[1]))
+    to, amount = value
+    if type(to) is not bytes or len(to) != 32 or type(amount) is not int or not 1 <= amount <= AMOUNT_MAX:
+        # Which of the two it is, said by those who own the rule.
+        read_peer(to)
+        read_amount(amount)
+    return Leg(to, amount)
 
 
 def read_legs(value: object) -> tuple[Leg, ...]:
-    legs = tuple(_read_leg(item) for item in _read_list(value, LEGS_MAX))
+    legs = tuple([_read_leg(item) for item in _read_list(value, LEGS_MAX)])
     if len(legs) > 1:
-        if len({leg.to for leg in legs}) != len(legs):
+        if len({to for to, _ in legs}) != len(legs):
             raise ValueError("each payee once")
-        if sum(leg.amount for leg in legs) > AMOUNT_MAX:
+        if sum([amount for _, amount in legs]) > AMOUNT_MAX:
             raise ValueError("the total of a statement is at most 10^15 grains")
     return legs
 

@@ -7,7 +7,6 @@ stands in the log is proved with the log's tree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gesell_protocol.envelopes import Envelope
@@ -29,9 +28,10 @@ from gesell_protocol.statements import (
     Void,
     Writeoff,
 )
+from gesell_protocol.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Receipt:
     """Entry `seq` of a commons: accepted at `at_ms`, in tick `tick`, with the postings, in grains, that it made."""
 

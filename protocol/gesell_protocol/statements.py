@@ -54,13 +54,14 @@ from gesell_protocol.fields import (
 from gesell_protocol.names import Holder, commons_of, time_of_id
 from gesell_protocol.policy import TICK_MAX, TICK_SECONDS_MIN, Policy
 from gesell_protocol.refusals import Rejected
+from gesell_protocol.values import value
 
 EXPIRES_MAX_MS: Final = 7 * 24 * 3600 * 1000
 SWEEP_MAX: Final = 400
 PAYOUT_MAX: Final = 300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Statement:
     """What every statement says. `commons` is also set for `found`: the name that its body makes."""
 
@@ -72,7 +73,7 @@ class Statement:
     memo: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Found(Statement):
     type: ClassVar[str] = "found"
     ledger: bytes
@@ -83,71 +84,71 @@ class Found(Statement):
     threshold: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Join(Statement):
     type: ClassVar[str] = "join"
     handle: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Admit(Statement):
     type: ClassVar[str] = "admit"
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Suspend(Statement):
     type: ClassVar[str] = "suspend"
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Leave(Statement):
     type: ClassVar[str] = "leave"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Keys(Statement):
     type: ClassVar[str] = "keys"
     add: tuple[bytes, ...] = ()
     revoke: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChangePolicy(Statement):
     type: ClassVar[str] = "policy"
     policy: Policy
     from_tick: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChangeStewards(Statement):
     type: ClassVar[str] = "stewards"
     stewards: tuple[bytes, ...]
     threshold: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Erase(Statement):
     type: ClassVar[str] = "erase"
     statement: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Issue(Statement):
     type: ClassVar[str] = "issue"
     to: bytes
     amount: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Retire(Statement):
     type: ClassVar[str] = "retire"
     amount: int
     balancing: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Pay(Statement):
     type: ClassVar[str] = "pay"
     legs: tuple[Leg, ...]
@@ -156,19 +157,19 @@ class Pay(Statement):
     category: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Grant(Statement):
     type: ClassVar[str] = "grant"
     legs: tuple[Leg, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Share(Statement):
     type: ClassVar[str] = "share"
     amount: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class MakeKind(Statement):
     type: ClassVar[str] = "kind"
     code: str
@@ -177,7 +178,7 @@ class MakeKind(Statement):
     scale: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Gift(Statement):
     """`to` is a peer, or the pool for the whole commons; `after` are the gifts that moved the giver."""
 
@@ -189,25 +190,25 @@ class Gift(Statement):
     category: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Thank(Statement):
     type: ClassVar[str] = "thank"
     gift: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decline(Statement):
     type: ClassVar[str] = "decline"
     gift: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Withdraw(Statement):
     type: ClassVar[str] = "withdraw"
     gift: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Vouch(Statement):
     """`whom` stands in the body as `for`; a `limit` of 0 takes the vouch back."""
 
@@ -216,13 +217,13 @@ class Vouch(Statement):
     limit: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Writeoff(Statement):
     type: ClassVar[str] = "writeoff"
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Hold(Statement):
     """`until` is in ms since the Unix epoch."""
 
@@ -233,33 +234,33 @@ class Hold(Statement):
     category: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Capture(Statement):
     type: ClassVar[str] = "capture"
     hold: bytes
     amount: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Void(Statement):
     type: ClassVar[str] = "void"
     hold: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Sweep(Statement):
     type: ClassVar[str] = "sweep"
     accounts: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Payout(Statement):
     type: ClassVar[str] = "payout"
     share: bytes
     members: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Lapse(Statement):
     """`hold` stands in the body as `of`."""
 
@@ -267,7 +268,7 @@ class Lapse(Statement):
     hold: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Rekey(Statement):
     """`ledger` is the key that speaks for the ledger from the next entry on, in place of `by`."""
 
@@ -309,18 +310,20 @@ def _read_fields(body: dict[str, Any], body_bytes: bytes, min_tick_seconds: int)
     shape = _SHAPES.get(body["type"]) if type(body.get("type")) is str else None
     if shape is None:
         raise ValueError("type: not one that this ledger knows")
+    if not shape.fields.keys() >= body.keys():
+        unknown = next(name for name in body if name not in shape.fields)
+        raise ValueError(f"{unknown}: a {shape.make.type} statement has no such field")
     read: dict[str, Any] = {}
-    for name, value in body.items():
-        field = shape.fields.get(name)
-        if field is None:
-            raise ValueError(f"{name}: a {shape.make.type} statement has no such field")
-        try:
-            read[field.attribute] = field.read(value)
-        except (ValueError, ed25519.BadKey) as error:
-            raise ValueError(f"{name}: {error}") from None
-    for name in shape.required:
-        if name not in body:
-            raise ValueError(f"{name}: missing")
+    name = ""
+    try:
+        for name, item in body.items():
+            attribute, reader = shape.fields[name]
+            read[attribute] = reader(item)
+    except (ValueError, ed25519.BadKey) as error:
+        raise ValueError(f"{name}: {error}") from None
+    if not shape.required <= read.keys():
+        missing = next(name for name in shape.names if _attribute(name) not in read)
+        raise ValueError(f"{missing}: missing")
     del read["type"]
     if shape.make is Found:
         read["commons"] = commons_of(body_bytes)
@@ -389,17 +392,20 @@ def _check_pay(statement: Pay) -> None:
 _ATTRIBUTES: Final = {"expires": "expires_ms", "for": "whom", "of": "hold"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    attribute: str
-    read: Callable[[object], Any]
+def _attribute(name: str) -> str:
+    return _ATTRIBUTES.get(name, name)
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
+    """`fields`: name on the wire → attribute and reader; `names`: those that must be there, in the order in which one
+    is missed, `required` their attributes.
+    """
+
     make: type[Statement]
-    fields: Mapping[str, _Field]
-    required: tuple[str, ...]
+    fields: Mapping[str, tuple[str, Callable[[object], Any]]]
+    names: tuple[str, ...]
+    required: frozenset[str]
     check: Callable[[Any], None] | None
 
 
@@ -422,8 +428,9 @@ def _shape(
         everywhere["commons"] = bin_of(16, "a commons")
     optional = {"memo": read_seal, **(optional or {})}
     readers = {**everywhere, **required, **optional}
-    fields = {name: _Field(_ATTRIBUTES.get(name, name), read) for name, read in readers.items()}
-    return _Shape(make, fields, (*everywhere, *required), check)
+    fields = {name: (_attribute(name), read) for name, read in readers.items()}
+    names = (*everywhere, *required)
+    return _Shape(make, fields, names, frozenset(map(_attribute, names)), check)
 
 
 _STEWARDS: Final = {
@@ -508,14 +515,17 @@ LEDGER_TYPES: Final = frozenset({Sweep.type, Payout.type, Lapse.type, Rekey.type
 TYPES: Final = tuple(_SHAPES)
 
 
+#: The types that answer a gift or a hold → the attribute that names it.
+_ANSWERS: Final = {
+    **dict.fromkeys((Thank.type, Decline.type, Withdraw.type), "gift"),
+    **dict.fromkeys((Capture.type, Void.type, Lapse.type), "hold"),
+}
+
+
 def answered_by(statement: Statement) -> bytes | None:
     """The id of the gift or the hold that a statement answers; None for one that answers nothing."""
-    match statement:
-        case Thank(gift=name) | Decline(gift=name) | Withdraw(gift=name):
-            return name
-        case Capture(hold=name) | Void(hold=name) | Lapse(hold=name):
-            return name
-    return None
+    attribute = _ANSWERS.get(statement.type)
+    return None if attribute is None else getattr(statement, attribute)
 
 
 def others_in(statement: Statement) -> tuple[bytes, ...]:

@@ -93,7 +93,7 @@ def test_the_schema_and_the_migrations_make_the_same(
         "ALTER TABLE gesell.entry ADD COLUMN more text",
         "ALTER TABLE gesell.account ALTER COLUMN escrow SET DEFAULT 0",
         "ALTER TABLE gesell.posting DROP CONSTRAINT posting_amount_check",
-        "DROP INDEX gesell.account_asleep",
+        "DROP INDEX gesell.posting_of_entry",
         "GRANT DELETE ON gesell.entry TO gesell_service",
         "GRANT UPDATE (amount) ON gesell.posting TO gesell_service",
         "ALTER TABLE gesell.entry SET UNLOGGED",

@@ -11,14 +11,15 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from gesell_ledger import sequencer as sequencing
+from gesell_ledger.checkers import Checkers
 from gesell_ledger.core import decide
 from gesell_ledger.core.books import Books, Decision
 from gesell_ledger.core.decide import Submission
@@ -30,6 +31,7 @@ from gesell_ledger.storage.faults import ClockFault
 from gesell_ledger.storage.migrate import SERVICE_ROLE, migrate
 from gesell_ledger.storage.postgres import open_pool
 from gesell_ledger.storage.rows import key_of
+from gesell_protocol.canonical import pack_array
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Envelope, Memo
 from gesell_protocol.receipts import Receipt
@@ -412,13 +414,13 @@ async def test_refused_statements_leave_no_trace(
 
 
 def _unbalanced(decision: Decision) -> Decision:
-    return replace(decision, postings=decision.postings[:-1])
+    return structs.replace(decision, postings=decision.postings[:-1])
 
 
 def _with_a_wrong_account(decision: Decision) -> Decision:
     name, holding = next(iter(decision.accounts.items()))
     wrong = type(holding)(holding.balance + 1, holding.escrow, holding.tick, holding.inflows)
-    return replace(decision, accounts={**decision.accounts, name: wrong})
+    return structs.replace(decision, accounts={**decision.accounts, name: wrong})
 
 
 @pytest.mark.parametrize("breaking", [_unbalanced, _with_a_wrong_account])
@@ -470,10 +472,15 @@ _BREAKDOWN_FIELDS = b"SFATAL\0VFATAL\0C57P02\0Mthe postmaster is gone\0\0"
 _BREAKDOWN = b"E" + (4 + len(_BREAKDOWN_FIELDS)).to_bytes(4, "big") + _BREAKDOWN_FIELDS
 
 
+#: The reasons of postings, as the statement that stores payments by the short way carries them.
+_APPENDED = b"{pay,pay"
+
+
 class Wire:
     """What stands between asyncpg and PostgreSQL, and breaks when it is told to.
 
-    `cut` says what happens to the next connection that sends COMMIT. "before": it breaks, and the server never gets
+    `cut` says what happens to the next connection that sends COMMIT, or the one statement of the short way, which is
+    its own commit. "before": it breaks, and the server never gets
     the COMMIT. "after": it breaks once the server has answered, and the client never gets the answer. "late": the
     client's side breaks, and the server gets the COMMIT half a second later: the transaction lives on meanwhile.
     "fatal": the server gets nothing more, the client is told that the server breaks down, and then it breaks.
@@ -545,7 +552,7 @@ class Wire:
 
     def _is_time(self, data: bytes) -> bool:
         if not self.cut or self.countdown is None:
-            return bool(self.cut) and b"COMMIT" in data
+            return bool(self.cut) and (b"COMMIT" in data or _APPENDED in data)
         self.countdown -= 1
         return self.countdown == 0
 
@@ -736,17 +743,21 @@ async def test_database_that_comes_back_in_time_is_waited_for(
 async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
     sequencer: Sequencer, town: Town, database: Database
 ) -> None:
-    intake = Intake(sequencer, min_tick_seconds=1, in_flight=20)
-    pays = [town.write_pay(n % 6, (n + 1) % 6) for n in range(40)]
+    checkers = Checkers(processes=1, min_tick_seconds=1)
+    await checkers.start()
+    intake = Intake(sequencer, checkers, in_flight=20)
+    packed = [pack_array(town.write_pay(n % 6, (n + 1) % 6).wire()) for n in range(40)]
     before = await database.ids(town.name)
     try:
         async with database.held(town.name):
-            under_way = [asyncio.create_task(intake.submit(pays[at : at + 5])) for at in range(0, 20, 5)]
+            under_way = [
+                asyncio.create_task(intake.submit(packed[at : at + 5], is_json=False)) for at in range(0, 20, 5)
+            ]
             await asyncio.sleep(0.3)
             tasks = len(asyncio.all_tasks())
             for _ in range(200):
                 with pytest.raises(Unavailable) as refused:
-                    await asyncio.wait_for(intake.submit(pays[20:21]), 5)
+                    await asyncio.wait_for(intake.submit(packed[20:21], is_json=False), 5)
                 assert refused.value.retry_after >= 1
             assert len(asyncio.all_tasks()) == tasks
             assert not any(task.done() for task in under_way)
@@ -754,32 +765,35 @@ async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
             answers = [answer for answers in await asyncio.gather(*under_way) for answer in answers]
         assert list(map(in_short, answers)) == ["accepted"] * 20
         # Whoever was sent away finds room afterwards, and all of it.
-        assert list(map(in_short, await intake.submit(pays[20:]))) == ["accepted"] * 20
+        assert list(map(in_short, await intake.submit(packed[20:], is_json=False))) == ["accepted"] * 20
         with pytest.raises(Unavailable):
-            await intake.submit(pays[:21])
+            await intake.submit(packed[:21], is_json=False)
     finally:
-        intake.close()
+        await checkers.close()
     assert len(await database.ids(town.name)) == len(before) + 40
 
 
 async def test_answers_of_one_request_come_in_the_order_sent_with_bad_ones_among_them(
     sequencer: Sequencer, town: Town
 ) -> None:
-    intake = Intake(sequencer, min_tick_seconds=1)
+    checkers = Checkers(processes=2, min_tick_seconds=1)
+    await checkers.start()
+    intake = Intake(sequencer, checkers)
     forged = town.write_pay()
     ((key, signature),) = forged.signatures
-    said: list[Envelope | Refusal] = [town.write_pay() for _ in range(70)]
+    said = [town.write_pay() for _ in range(170)]
     said[10] = Envelope(forged.body, ((key, bytes(64)),))
-    said[40] = Refusal(code="malformed", detail="it was refused while it was read")
-    said[66] = Envelope(b"\xc1", ((key, signature),))
+    said[166] = Envelope(b"\xc1", ((key, signature),))
+    packed = [pack_array(one.wire()) for one in said]
+    packed[40] = b"\xc0"
     try:
-        answers = await intake.submit(said)
+        answers = await intake.submit(packed, is_json=False)
     finally:
-        intake.close()
+        await checkers.close()
     refused = {place: in_short(answer) for place, answer in enumerate(answers) if isinstance(answer, Refusal)}
-    assert refused == {10: "bad-signature", 40: "malformed", 66: "not-canonical"}
+    assert refused == {10: "bad-signature", 40: "malformed", 166: "not-canonical"}
     seqs = [answer.receipt.seq for answer in answers if isinstance(answer, Receipted)]
-    assert seqs == list(range(seqs[0], seqs[0] + 67))
+    assert seqs == list(range(seqs[0], seqs[0] + 167))
 
 
 async def test_stop_decides_everything_that_is_queued_and_takes_nothing_more(

@@ -14,10 +14,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gesell_ledger.api import shapes
-from gesell_ledger.api.receiving import count_names
-from gesell_ledger.api.shapes import CommonsName, Grains, Id, KeyName, Moment, PeerName
+from gesell_ledger.api.member_names import count_names
+from gesell_ledger.api.shapes import CommonsName, Grains, Id, KeyName, Moment, PeerName, read_key
 from gesell_protocol.fields import AFTER_MAX, KEYS_MAX, LEGS_MAX, STEWARDS_MAX
-from gesell_protocol.names import POOL, id_of, is_handle, peer_of, unhex
+from gesell_protocol.names import POOL, id_of, is_handle, unhex
 from gesell_protocol.policy import TICK_MAX
 
 Legs = Annotated[
@@ -268,11 +268,6 @@ def _count_kept(value: Any) -> int:
 
 
 # ── From a form to a body ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def read_key(text: str) -> bytes:
-    """The key that a did:key or 64 hex digits name; `ValueError` for any other text."""
-    return peer_of(text) if text.startswith("did:") else unhex(text, size=32)
 
 
 def read_name(text: str) -> bytes | str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Final
 
 import msgspec
@@ -29,6 +30,8 @@ ANSWERS: Final = web.AppKey("answers", Room)
 #: Bytes of answers that are held in memory at once, and how long a reader may take to fetch one.
 ANSWERS_MAX_BYTES: Final = 128 * 1024 * 1024
 FETCH_SECONDS: Final = 60.0
+#: Less than what a connection buffers before it waits for its reader.
+_SMALL_BYTES: Final = 32 * 1024
 
 #: What aiohttp refuses by itself, in our codes.
 _FRAMEWORK: Final = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "unsupported-media-type"}
@@ -94,7 +97,9 @@ async def _send(request: web.Request, response: web.StreamResponse) -> web.Strea
         except Unavailable as fault:
             response = problem_response(Refusal(code="unavailable", detail=str(fault)), retry_after=fault.retry_after)
         try:
-            async with asyncio.timeout(FETCH_SECONDS):
+            # A small answer on a connection whose reader has fetched all before goes out at once, or into its buffer.
+            waits = (response.content_length or _SMALL_BYTES) >= _SMALL_BYTES or _unfetched(request) > 0
+            async with asyncio.timeout(FETCH_SECONDS) if waits else nullcontext():
                 await response.prepare(request)
                 await response.write_eof()
         except (TimeoutError, ConnectionError):
@@ -102,6 +107,11 @@ async def _send(request: web.Request, response: web.StreamResponse) -> web.Strea
             if request.transport is not None:
                 request.transport.abort()
     return response
+
+
+def _unfetched(request: web.Request) -> int:
+    """How many bytes of earlier answers its connection still holds."""
+    return 0 if request.transport is None else request.transport.get_write_buffer_size()
 
 
 def _framework_problem(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -14,7 +14,7 @@ from msgspec import Meta
 from gesell_protocol.amounts import AMOUNT_MAX
 from gesell_protocol.envelopes import MEMO_MAX_CHARS
 from gesell_protocol.fields import GIFT_SCALE_MAX, NAME_MAX_CHARS
-from gesell_protocol.names import did_of
+from gesell_protocol.names import did_of, peer_of, unhex
 from gesell_protocol.policy import BRACKETS_MAX, NOTICE_TICKS_MAX, PPB, REST_TICKS_MAX, TICK_MAX, TICK_SECONDS_MAX
 
 JSON: Final = "application/json"
@@ -140,3 +140,8 @@ Posting = Annotated[
     tuple[str, HolderName, str, SignedGrains],
     Meta(description="A posting: [reason, holder, asset, amount].", examples=[["pay", EXAMPLE_DID, "WRG", "-50000"]]),
 ]
+
+
+def read_key(text: str) -> bytes:
+    """The key that a did:key or 64 hex digits name; `ValueError` for any other text."""
+    return peer_of(text) if text.startswith("did:") else unhex(text, size=32)

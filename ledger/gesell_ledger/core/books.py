@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from gesell_protocol.canonical import unpack
 from gesell_protocol.demurrage import Holding
 from gesell_protocol.fields import Currency
@@ -55,9 +57,8 @@ HOUR: Final = Kind("hour", "hour", "h", 2)
 FIRST_KINDS: Final[Mapping[str, Kind]] = MappingProxyType({HOUR.code: HOUR})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commons:
-    """One community: what its head row says.
+class Commons(msgspec.Struct, frozen=True, kw_only=True):
+    """One community: what its head row says. A Struct, since a new one is made for every entry.
 
     `seq` and `at_ms` are those of its last entry, `active_members` counts who is active, `share` names the
     share-out that is being paid, `kinds` are the kinds of gifts by their codes.
@@ -74,10 +75,10 @@ class Commons:
     at_ms: int = 0
     active_members: int = 0
     share: bytes | None = None
-    kinds: Mapping[str, Kind] = field(default_factory=lambda: FIRST_KINDS)
+    kinds: Mapping[str, Kind] = msgspec.field(default_factory=lambda: FIRST_KINDS)
 
     def after(self, entry: Entry) -> Commons:
-        """The head once `entry` is its last; written out, since `dataclasses.replace` takes longer than a payment."""
+        """The head once `entry` is its last; written out, since `replace` takes three times as long."""
         return Commons(
             id=self.id,
             name=self.name,
@@ -107,8 +108,7 @@ class Commons:
         return self.timeline.changes[0][1].melt_to
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A peer's standing in a commons.
 
     `handle` is asked for while pending and the member's for ever once `handle_held`. `barred`: suspended, and not
@@ -146,8 +146,7 @@ def covers(span: tuple[int, int | None], seq: int) -> bool:
     return start < seq and (end is None or end > seq)
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """A key that belongs to `peer` once and for all; `order` tells which of two keys was added first."""
 
     key: bytes
@@ -156,8 +155,7 @@ class Key:
     live: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShareOut:
+class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
     """A share of the pool while it is being paid: `each` grains to those active at entry `seq`, in order of peer.
 
     `unpaid` members are still to come, all after peer `paid_through` (empty: nobody is paid yet).
@@ -170,8 +168,7 @@ class ShareOut:
     paid_through: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gift:
+class Gift(msgspec.Struct, frozen=True, kw_only=True):
     """A gift and how far it has come: `quantity` of `kind` from a peer to a peer, or to the pool for the commons."""
 
     id: bytes
@@ -183,8 +180,7 @@ class Gift:
     state: str = OFFERED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """Money set aside by a payer for a payee: open until the entry that captures, voids or lapses it."""
 
     id: bytes
@@ -277,20 +273,19 @@ class Vouches(Mapping[tuple[bytes, bytes], int]):
         return sorted((pair[0], self._amounts[pair]) for pair in self._sides.get(peer, ()) if pair[1] == peer)
 
 
-@dataclass(slots=True)
-class Decision:
+class Decision(msgspec.Struct):
     """What an accepted statement does: its postings, and the new values of what it changes."""
 
     postings: tuple[Posting, ...] = ()
-    accounts: dict[AccountName, Holding] = field(default_factory=dict)
-    members: dict[bytes, Member] = field(default_factory=dict)
-    keys: dict[bytes, Key] = field(default_factory=dict)
+    accounts: dict[AccountName, Holding] = {}
+    members: dict[bytes, Member] = {}
+    keys: dict[bytes, Key] = {}
     commons: Commons | None = None
     share: ShareOut | None = None
-    gifts: dict[bytes, Gift] = field(default_factory=dict)
-    holds: dict[bytes, Hold] = field(default_factory=dict)
+    gifts: dict[bytes, Gift] = {}
+    holds: dict[bytes, Hold] = {}
     #: (voucher, vouchee) → grains, 0 where the vouch ends
-    vouches: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
+    vouches: dict[tuple[bytes, bytes], int] = {}
     #: the kind of gift that the statement makes
     kind: Kind | None = None
     #: (from_tick, policy), when the statement announces one
@@ -333,24 +328,29 @@ class Books:
         check_sums(entry.postings)
         self.accounts.update(decision.accounts)
         self.keys.update(decision.keys)
-        for member in decision.members.values():
-            self.members[member.peer] = member
-            if member.handle_held:
-                self.held[member.handle] = member.peer
+        if decision.members:
+            for member in decision.members.values():
+                self.members[member.peer] = member
+                if member.handle_held:
+                    self.held[member.handle] = member.peer
         if decision.share is not None:
             self.shares[decision.share.id] = decision.share
         if decision.gifts:
             self.gifts.update(decision.gifts)
         if decision.holds:
             self.holds.update(decision.holds)
-        for pair, amount in decision.vouches.items():
-            self.vouches.put(pair, amount)
+        if decision.vouches:
+            for pair, amount in decision.vouches.items():
+                self.vouches.put(pair, amount)
         self.commons = commons.after(entry)
         self.entries[entry.id] = entry
 
 
 def check_sums(postings: Sequence[Posting]) -> None:
     """Assert that the postings of each asset sum to zero."""
+    if len(postings) == 2 and postings[0][2] == postings[1][2]:  # most entries
+        assert postings[0][3] + postings[1][3] == 0, f"postings do not sum to zero: {postings}"
+        return
     sums: dict[str, int] = {}
     for _, _, asset, amount in postings:
         sums[asset] = sums.get(asset, 0) + amount

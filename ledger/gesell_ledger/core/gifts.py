@@ -11,9 +11,10 @@ currency account, has no limit but that of all balances, and does not melt.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import structs
 
 from gesell_ledger.core import membership
 from gesell_ledger.core.books import (
@@ -54,7 +55,7 @@ def decide_kind(books: Books, submission: Signed, at_ms: int) -> Decision | Refu
         )
     kind = Kind(statement.code, statement.name, statement.unit, statement.scale)
     kinds = MappingProxyType({**commons.kinds, kind.code: kind})
-    return Decision(commons=replace(commons, kinds=kinds), kind=kind)
+    return Decision(commons=structs.replace(commons, kinds=kinds), kind=kind)
 
 
 def decide_gift(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
@@ -119,7 +120,7 @@ def decide_thank(books: Books, submission: Signed, at_ms: int) -> Decision | Ref
     return Decision(
         postings=tuple(Posting("gift", holder, gift.kind, quantity) for holder, quantity in lines),
         accounts=accounts,
-        gifts={gift.id: replace(gift, state=RECEIVED)},
+        gifts={gift.id: structs.replace(gift, state=RECEIVED)},
     )
 
 
@@ -128,7 +129,7 @@ def decide_decline(books: Books, submission: Signed, at_ms: int) -> Decision | R
     statement = submission.statement
     assert isinstance(statement, statements.Decline)
     gift = _find_received(books, submission, statement.gift)
-    return gift if isinstance(gift, Refusal) else Decision(gifts={gift.id: replace(gift, state=DECLINED)})
+    return gift if isinstance(gift, Refusal) else Decision(gifts={gift.id: structs.replace(gift, state=DECLINED)})
 
 
 def decide_withdraw(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
@@ -140,7 +141,7 @@ def decide_withdraw(books: Books, submission: Signed, at_ms: int) -> Decision | 
         return _no_such_gift()
     if gift.giver != statement.by:
         return Refusal(code="not-authorised", detail="only its giver withdraws a gift")
-    return _check_offered(gift) or Decision(gifts={gift.id: replace(gift, state=WITHDRAWN)})
+    return _check_offered(gift) or Decision(gifts={gift.id: structs.replace(gift, state=WITHDRAWN)})
 
 
 def _find_received(books: Books, submission: Signed, name: bytes) -> Gift | Refusal:

@@ -11,8 +11,9 @@ balance, so a hold guarantees an amount less what melts meanwhile.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec import structs
 
 from gesell_ledger.core.books import ESCROW, RECEIVERS, Books, Decision, Hold
 from gesell_ledger.core.money import Draft, Signed, check_payer
@@ -52,7 +53,7 @@ def decide_hold(books: Books, submission: Signed, at_ms: int) -> Decision | Refu
     if refusal is not None:
         return refusal
     decision = draft.decision()
-    decision.members[payee.peer] = replace(payee, awaits=payee.awaits + 1)
+    decision.members[payee.peer] = structs.replace(payee, awaits=payee.awaits + 1)
     decision.holds[statement.id] = Hold(
         id=statement.id,
         seq=commons.seq + 1,
@@ -127,8 +128,8 @@ def _release(books: Books, hold: Hold, reason: str, at_ms: int, *, asked: int = 
         return refusal
     decision = draft.decision()
     payee = books.members[hold.payee]
-    decision.members[payee.peer] = replace(payee, awaits=payee.awaits - 1)
-    decision.holds[hold.id] = replace(hold, open=False)
+    decision.members[payee.peer] = structs.replace(payee, awaits=payee.awaits - 1)
+    decision.holds[hold.id] = structs.replace(hold, open=False)
     return decision
 
 

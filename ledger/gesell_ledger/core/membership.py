@@ -14,8 +14,9 @@ leaving member takes to the pool.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec import structs
 
 from gesell_ledger.core import money, vouches
 from gesell_ledger.core.books import (
@@ -197,7 +198,7 @@ def decide_admit(books: Books, submission: money.Signed, at_ms: int) -> Decision
         return Refusal(code="wrong-state", detail="the member is active already")
     if books.held.get(member.handle, member.peer) != member.peer:
         return Refusal(code="handle-taken", detail=f"another member took the handle {member.handle} meanwhile")
-    return _activate(books, Decision(), commons, replace(member, barred=False))
+    return _activate(books, Decision(), commons, structs.replace(member, barred=False))
 
 
 def _activate(books: Books, decision: Decision, commons: Commons, member: Member) -> Decision:
@@ -205,10 +206,10 @@ def _activate(books: Books, decision: Decision, commons: Commons, member: Member
     # a thousand times leaves no more behind than who did it once.
     share = books.shares[commons.share] if commons.share is not None else None
     asked = tuple(span for span in member.spans if share is not None and covers(span, share.seq))
-    decision.members[member.peer] = replace(
+    decision.members[member.peer] = structs.replace(
         member, status=ACTIVE, handle_held=True, spans=(*asked, (commons.seq + 1, None))
     )
-    decision.commons = replace(commons, active_members=commons.active_members + 1)
+    decision.commons = structs.replace(commons, active_members=commons.active_members + 1)
     return decision
 
 
@@ -224,7 +225,7 @@ def decide_suspend(books: Books, submission: money.Signed, at_ms: int) -> Decisi
     if member.status == SUSPENDED:
         return Refusal(code="wrong-state", detail="the member is suspended already")
     if member.status == PENDING:
-        return Decision(members={member.peer: replace(member, status=LEFT)})
+        return Decision(members={member.peer: structs.replace(member, status=LEFT)})
     decision = Decision()
     bar(books, decision, member)
     return decision
@@ -234,14 +235,14 @@ def bar(books: Books, decision: Decision, member: Member) -> None:
     """Suspend a member; one who is suspended stays so. `member` is its row as the decision has it so far."""
     assert books.commons is not None
     if member.status == ACTIVE:
-        _deactivate(decision, books.commons, replace(member, status=SUSPENDED, barred=True))
+        _deactivate(decision, books.commons, structs.replace(member, status=SUSPENDED, barred=True))
 
 
 def _deactivate(decision: Decision, commons: Commons, member: Member) -> Decision:
     """Close the span of a member who was active; `member` carries its new status."""
     start, _ = member.spans[-1]
-    decision.members[member.peer] = replace(member, spans=(*member.spans[:-1], (start, commons.seq + 1)))
-    decision.commons = replace(commons, active_members=commons.active_members - 1)
+    decision.members[member.peer] = structs.replace(member, spans=(*member.spans[:-1], (start, commons.seq + 1)))
+    decision.commons = structs.replace(commons, active_members=commons.active_members - 1)
     return decision
 
 
@@ -267,7 +268,7 @@ def decide_leave(books: Books, submission: money.Signed, at_ms: int) -> Decision
     refusal = vouches.end_vouches(books, decision, leave.by, at_ms=at_ms) or draft.check_limits()
     if refusal is not None:
         return refusal
-    gone = replace(decision.members.get(leave.by, member), status=LEFT)
+    gone = structs.replace(decision.members.get(leave.by, member), status=LEFT)
     if member.status == ACTIVE:
         return _deactivate(decision, commons, gone)
     decision.members[member.peer] = gone
@@ -300,7 +301,7 @@ def decide_keys(books: Books, submission: money.Signed, at_ms: int) -> Decision 
             detail=f"at most {LIVE_KEYS_MAX} keys are live at a time",
             fields={"limit": LIVE_KEYS_MAX},
         )
-    changed = {key: replace(own[key], live=False) for key in statement.revoke}
+    changed = {key: structs.replace(own[key], live=False) for key in statement.revoke}
     # Keys of one statement rank alike: none of them was added after another.
     changed |= {key: Key(key, statement.by, commons.seq + 1) for key in statement.add}
     return Decision(keys=changed)
@@ -332,7 +333,7 @@ def decide_stewards(books: Books, submission: money.Signed, at_ms: int) -> Decis
             entering[steward] = Key(steward, steward, 0)
         elif key.peer != steward:
             return Refusal(code="key-taken", detail="a steward's key was added by another peer of this commons")
-    changed = replace(commons, stewards=statement.stewards, threshold=statement.threshold)
+    changed = structs.replace(commons, stewards=statement.stewards, threshold=statement.threshold)
     return Decision(commons=changed, keys=entering)
 
 
@@ -351,7 +352,7 @@ def decide_rekey(books: Books, submission: money.Signed, at_ms: int) -> Decision
             code="key-taken", detail="the key belongs to a peer, or was the ledger's before: it can't be again"
         )
     gone = Key(statement.by, statement.by, books.commons.seq + 1, live=False)
-    changed = replace(books.commons, ledger=statement.ledger)
+    changed = structs.replace(books.commons, ledger=statement.ledger)
     return Decision(commons=changed, ledger=statement.ledger, keys={gone.key: gone})
 
 
@@ -381,7 +382,7 @@ def decide_policy(books: Books, submission: money.Signed, at_ms: int) -> Decisio
             fields={"limit": WAITING_POLICIES_MAX},
         )
     change = (statement.from_tick, statement.policy)
-    return Decision(commons=replace(commons, timeline=timeline), policy=change)
+    return Decision(commons=structs.replace(commons, timeline=timeline), policy=change)
 
 
 def _check_unchanged(now: Policy, then: Policy) -> Refusal | None:

@@ -11,8 +11,9 @@ Owns how money statements become postings. A `Draft` collects them in the order 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
+
+from msgspec import structs
 
 from gesell_ledger.core.books import (
     ESCROW,
@@ -20,6 +21,7 @@ from gesell_ledger.core.books import (
     NOTHING,
     POOL,
     RECEIVERS,
+    AccountName,
     Books,
     Decision,
     Holding,
@@ -60,11 +62,11 @@ class Draft:
         self._policy_limit = policy.credit_limit
         self._money_rests = policy.rest_ticks > 0
         self._postings: list[Posting] = []
-        self._accounts: dict[Holder, Holding] = {}
+        self._accounts: dict[AccountName, Holding] = {}
 
     def balance(self, holder: Holder) -> int:
         """The balance as the draft stands."""
-        return self._account(holder).balance
+        return self._account((holder, self.code))[0]
 
     def credit_limit(self, peer: bytes) -> int:
         """How far below zero a member may go, by the policy in force and by what is vouched."""
@@ -73,16 +75,24 @@ class Draft:
 
     def bring_up(self, peers: Iterable[bytes]) -> None:
         """Post the melt due on peer accounts, in the order given (rule 1)."""
-        tick = self.tick
+        tick, code, timeline, melt_to = self.tick, self.code, self._timeline, self._melt_to
+        gained = 0
         for peer in peers:
-            before = self._account(peer)
-            if before.tick == tick:
+            name = (peer, code)
+            before = self._account(name)
+            if before[2] == tick:
                 continue
-            after = self._accounts[peer] = melt(before, self._timeline, tick)
-            fee = before.balance - after.balance
+            after = self._accounts[name] = melt(before, timeline, tick)
+            fee = before[0] - after[0]
             if fee:
-                self._postings.append(Posting("melt", peer, self.code, -fee))
-                self._add("melt", self._melt_to, fee)
+                self._postings.append(Posting("melt", peer, code, -fee))
+                self._postings.append(Posting("melt", melt_to, code, fee))
+                gained += fee
+        if gained:
+            # Once for all, since a sweep brings up 400 accounts.
+            gainer = (melt_to, code)
+            balance, escrow, moment, inflows = self._account(gainer)
+            self._accounts[gainer] = Holding(balance + gained, escrow, moment, inflows)
 
     def post(self, reason: str, lines: Iterable[tuple[Holder, int]]) -> None:
         """Add own postings in order (rule 2); money that reaches a peer is inflow where the law says so."""
@@ -91,24 +101,28 @@ class Draft:
                 self._add(reason, holder, amount)
 
     def _add(self, reason: str, holder: Holder, amount: int) -> None:
-        account = self._account(holder)
+        code = self.code
+        name = (holder, code)
+        account = self._account(name)
         if amount > 0 and self._money_rests and reason in INFLOW_REASONS and not isinstance(holder, str):
-            self._accounts[holder] = receive(account, amount, self._timeline)
+            self._accounts[name] = receive(account, amount, self._timeline)
         else:
-            self._accounts[holder] = Holding(account[0] + amount, account[1], account[2], account[3])
-        self._postings.append(Posting(reason, holder, self.code, amount))
+            balance, escrow, tick, inflows = account
+            self._accounts[name] = Holding(balance + amount, escrow, tick, inflows)
+        self._postings.append(Posting(reason, holder, code, amount))
 
-    def _account(self, holder: Holder) -> Holding:
-        return self._accounts.get(holder) or self._stored.get((holder, self.code), NOTHING)
+    def _account(self, name: AccountName) -> Holding:
+        return self._accounts.get(name) or self._stored.get(name, NOTHING)
 
     def set_aside(self, peer: bytes, amount: int) -> None:
         """Count so much more (less where negative) as the peer's own money in escrow, which melts as its balance."""
-        account = self._account(peer)
-        self._accounts[peer] = Holding(account.balance, account.escrow + amount, account.tick, account.inflows)
+        name = (peer, self.code)
+        account = self._account(name)
+        self._accounts[name] = Holding(account.balance, account.escrow + amount, account.tick, account.inflows)
 
     def escrow_of(self, peer: bytes) -> int:
         """What the peer has in escrow as the draft stands."""
-        return self._account(peer).escrow
+        return self._account((peer, self.code)).escrow
 
     def check_limits(self) -> Refusal | None:
         """No balance leaves ±10^18."""
@@ -120,10 +134,8 @@ class Draft:
         return None
 
     def decision(self) -> Decision:
-        """The draft as a decision."""
-        code = self.code
-        accounts = {(holder, code): account for holder, account in self._accounts.items()}
-        return Decision(postings=tuple(self._postings), accounts=accounts)
+        """The draft as a decision; nothing is added to it afterwards."""
+        return Decision(postings=tuple(self._postings), accounts=self._accounts)
 
 
 def decide_issue(books: Books, submission: Signed, at_ms: int) -> Decision | Refusal:
@@ -246,7 +258,7 @@ def decide_share(books: Books, submission: Signed, at_ms: int) -> Decision | Ref
         return insufficient(available=pool, needed=share.amount)
     decision = draft.decision()
     decision.share = ShareOut(id=share.id, seq=commons.seq + 1, each=each, unpaid=members)
-    decision.commons = replace(commons, share=share.id)
+    decision.commons = structs.replace(commons, share=share.id)
     return decision
 
 
@@ -275,9 +287,9 @@ def decide_payout(books: Books, submission: Signed, at_ms: int) -> Decision | Re
         return refusal
     decision = draft.decision()
     unpaid = share.unpaid - len(receivers)
-    decision.share = replace(share, unpaid=unpaid, paid_through=payout.members[-1])
+    decision.share = structs.replace(share, unpaid=unpaid, paid_through=payout.members[-1])
     if unpaid == 0:
-        decision.commons = replace(commons, share=None)
+        decision.commons = structs.replace(commons, share=None)
     return decision
 
 

@@ -72,10 +72,12 @@ def _add(needs: Needs, submission: Submission) -> None:
     statement = submission.statement
     needs.ids.add(statement.id)
     needs.peers.add(statement.by)
-    needs.keys.update(submission.envelope.signers)
+    for key, _ in submission.envelope.signatures:
+        needs.keys.add(key)
     match statement:
         case Pay(legs=legs) | Grant(legs=legs):
-            needs.peers.update(leg.to for leg in legs)
+            for to, _ in legs:
+                needs.peers.add(to)
         case Issue(to=peer) | Admit(peer=peer) | Suspend(peer=peer):
             needs.peers.add(peer)
         case Join(handle=handle, by=by):

@@ -9,7 +9,7 @@ before it changes one is `trust`'s and `membership`'s.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec import structs
 
 from gesell_ledger.core.books import Books, Decision, Member
 from gesell_ledger.core.money import balance_at
@@ -22,8 +22,10 @@ def set_vouch(books: Books, decision: Decision, voucher: bytes, vouchee: bytes, 
     before = books.vouches.get((voucher, vouchee), 0)
     more, one = amount - before, bool(amount) - bool(before)
     giver, receiver = (_as_decided(books, decision, peer) for peer in (voucher, vouchee))
-    decision.members[voucher] = replace(giver, lent=giver.lent + more, vouchees=giver.vouchees + one)
-    decision.members[vouchee] = replace(receiver, trusted=receiver.trusted + more, vouchers=receiver.vouchers + one)
+    decision.members[voucher] = structs.replace(giver, lent=giver.lent + more, vouchees=giver.vouchees + one)
+    decision.members[vouchee] = structs.replace(
+        receiver, trusted=receiver.trusted + more, vouchers=receiver.vouchers + one
+    )
     decision.vouches[voucher, vouchee] = amount
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
@@ -357,12 +357,10 @@ class _Check:
     def _check_head(self, report: Report, head: rows.Row, commons: Commons) -> None:
         """Rule 6 for the head; its timeline is the policies' matter."""
         stored = rows.read_commons(head, commons.timeline, commons.kinds)
-        for one in fields(Commons):
-            said, made = getattr(stored, one.name), getattr(commons, one.name)
+        for name in Commons.__struct_fields__:
+            said, made = getattr(stored, name), getattr(commons, name)
             if said != made:
-                report.find(
-                    f"the commons' head says {one.name} {said!r}, the entries up to {commons.seq} make it {made!r}"
-                )
+                report.find(f"the commons' head says {name} {said!r}, the entries up to {commons.seq} make it {made!r}")
 
     async def _check_accounts(self, report: Report, commons: Commons, *, counted: int) -> None:
         """Rules 6 and 7, and that a lazy look at the last entry's tick shows what the eager law shows."""

@@ -5,14 +5,15 @@ Owns how decisions add up. Speaks no SQL; the auditor gathers in the same way wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from gesell_ledger.core.books import OFFERED, AccountName, Gift, Hold, Kind
+from gesell_ledger.core.books import OFFERED, AccountName, Books, Gift, Hold, Kind
 from gesell_ledger.core.decide import Accepted
 from gesell_ledger.storage import rows
 from gesell_protocol.demurrage import Holding
+from gesell_protocol.log import LEAF_MAX_BYTES, leaf_hash
 
 
 class Changes:
@@ -117,3 +118,38 @@ def merge(accepted: Iterable[Accepted]) -> Changes:
     for one in accepted:
         changes.add(one)
     return changes
+
+
+def posting_values(
+    books: Books,
+    accepted: Iterable[Accepted],
+    before: Mapping[AccountName, Holding],
+    numbers: Mapping[AccountName, int],
+) -> list[tuple[int, int, int, int, int, str]]:
+    """Postings, each as (account, seq, amount, balance, n, reason), with the running balance of each account, which
+    starts at what it was `before` and must end where the books do.
+    """
+    running: dict[AccountName, int] = {}
+    values: list[tuple[int, int, int, int, int, str]] = []
+    for one in accepted:
+        seq = one.entry.seq
+        for n, (reason, holder, asset, amount) in enumerate(one.entry.postings):
+            name = (holder, asset)
+            balance = running.get(name)
+            if balance is None:
+                balance = before[name].balance if name in before else 0
+            running[name] = balance = balance + amount
+            values.append((numbers[name], seq, amount, balance, n, reason))
+    for name, balance in running.items():
+        assert books.account(*name).balance == balance, "an account's balance is the sum of its postings"
+    return values
+
+
+def leaves_of(accepted: Iterable[Accepted]) -> list[bytes]:
+    """The leaf hashes of entries."""
+    leaves = list[bytes]()
+    for one in accepted:
+        data = one.entry.leaf_data
+        assert len(data) <= LEAF_MAX_BYTES, "the bounds on statements keep an entry within a length of two bytes"
+        leaves.append(leaf_hash(data))
+    return leaves

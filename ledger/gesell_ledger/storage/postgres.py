@@ -27,12 +27,11 @@ from gesell_ledger.core.books import (
 from gesell_ledger.core.decide import Accepted
 from gesell_ledger.core.needs import Needs
 from gesell_ledger.storage import rows
-from gesell_ledger.storage.changes import Changes, merge
+from gesell_ledger.storage.changes import Changes, leaves_of, merge, posting_values
 from gesell_ledger.storage.faults import DatabaseUnfit
 from gesell_ledger.storage.queries import migrations, queries
 from gesell_protocol.demurrage import Holding
 from gesell_protocol.envelopes import Memo
-from gesell_protocol.log import LEAF_MAX_BYTES, leaf_hash
 from gesell_protocol.names import RESERVED_HOLDERS
 from gesell_protocol.policy import Timeline
 from gesell_protocol.tree import Frontier
@@ -64,11 +63,19 @@ async def open_pool(dsn: str, *, connections: int = 8, seconds: int = 60) -> Asy
         dsn,
         min_size=1,
         max_size=connections,
+        reset=_keep_settings,
         server_settings={**SETTINGS, "statement_timeout": f"{seconds}s"},
         command_timeout=seconds + 5,
         timeout=15,
     ) as pool:
         yield pool
+
+
+async def _keep_settings(_: Connection) -> None:
+    """What a connection's user leaves behind: nothing. No settings, locks or listeners outlive a transaction here, so
+    the four statements with which the driver would clear them away after every use are spared; an open transaction it
+    ends by itself.
+    """
 
 
 async def check_fit(pool: Pool, *, unsafe_durability: bool) -> None:
@@ -189,13 +196,16 @@ class Rules:
 @dataclass(slots=True)
 class Warm:
     """Books that a committed batch left behind, still true while the head's seq is theirs: nothing else adds to a
-    commons. `numbers` are the accounts' in the database; `peers` and `keys` were asked for, found or not.
+    commons. `numbers` are the accounts' in the database, `accounts` is how many there are; `peers` and `keys` were
+    asked for, found or not; `tree` is over all entries.
     """
 
     books: Books
     numbers: dict[AccountName, int]
+    accounts: int
     peers: set[bytes]
     keys: set[bytes]
+    tree: Frontier
 
     @property
     def size(self) -> int:
@@ -262,7 +272,7 @@ class Batch:
         for name in self._gift_accounts:
             books.accounts.pop(name, None)
             self._numbers.pop(name, None)
-        return Warm(books, self._numbers, self._peers, self._keys)
+        return Warm(books, self._numbers, self._accounts, self._peers, self._keys, self._tree)
 
     async def load(self, books: Books, needs: Needs) -> None:
         """Put into the books all that a batch needs and that is not there already."""
@@ -285,7 +295,7 @@ class Batch:
             list(needs.handles),
             list(keys),
             list(needs.key_rings),
-            [rows.uuid_of(name) for name in needs.ids],
+            rows.array_text([name.hex() for name in needs.ids]),
             [rows.uuid_of(name) for name in shares],
         )
         assert row is not None
@@ -372,7 +382,7 @@ class Batch:
         self._accounts += len(new)
         self._policies += len(changes.policies)
         self._kinds += len(changes.kinds)
-        leaves = [_leaf_of(one.entry) for one in accepted]
+        leaves = leaves_of(accepted)
         self._tree, subtrees = self._tree.grown(leaves)
         assert self._tree.size == books.commons.seq, "the tree has a leaf for every entry"
         await self._store_head(books, founded=founded)
@@ -386,7 +396,7 @@ class Batch:
             "posting",
             schema_name="gesell",
             columns=["commons_id", "account", "seq", "amount", "balance", "n", "reason"],
-            records=self._posting_records(books, accepted, before),
+            records=[(commons_id, *values) for values in posting_values(books, accepted, before, self._numbers)],
         )
         await self._store_accounts(changes.accounts, new)
         await self._store_rest(changes, memos)
@@ -397,25 +407,6 @@ class Batch:
             ("handover", ["commons_id", "seq", "ledger"], changes.handovers),
         )
         return leaves
-
-    def _posting_records(
-        self, books: Books, accepted: Sequence[Accepted], before: Mapping[AccountName, Holding]
-    ) -> list[tuple[object, ...]]:
-        """Posting rows with the running balance of each account, which must end where the books do."""
-        running: dict[AccountName, int] = {}
-        records: list[tuple[object, ...]] = []
-        for one in accepted:
-            seq = one.entry.seq
-            for n, (reason, holder, asset, amount) in enumerate(one.entry.postings):
-                name = (holder, asset)
-                balance = running.get(name)
-                if balance is None:
-                    balance = before[name].balance if name in before else 0
-                running[name] = balance = balance + amount
-                records.append((self._commons_id, self._numbers[name], seq, amount, balance, n, reason))
-        for name, balance in running.items():
-            assert books.account(*name).balance == balance, "an account's balance is the sum of its postings"
-        return records
 
     async def _store_head(self, books: Books, *, founded: bool) -> None:
         head = books.commons
@@ -466,18 +457,18 @@ class Batch:
                 columns=["commons_id", "number", "balance", "escrow", "tick", "holder", "asset", "inflows"],
                 records=[self._account_record(name, accounts[name]) for name in new],
             )
-        changed = [(self._numbers[name], holding) for name, holding in accounts.items() if name not in created]
+        changed = [
+            (self._numbers[name], holding[0], holding[1], holding[2], rows.inflow_text(holding))
+            for name, holding in accounts.items()
+            if name not in created
+        ]
         if changed:
             # In ascending order of number: not for locks (the head's lock is enough), but for the pages' sake.
-            changed.sort(key=lambda item: item[0])
+            changed.sort()
             await self._connection.execute(
                 _SEQUENCE["update_accounts"],
                 self._commons_id,
-                [number for number, _ in changed],
-                [holding.balance for _, holding in changed],
-                [holding.escrow for _, holding in changed],
-                [holding.tick for _, holding in changed],
-                [rows.inflow_bytes(holding) for _, holding in changed],
+                *(rows.array_text(map(str, column)) for column in zip(*changed, strict=True)),
             )
 
     def _account_record(self, name: AccountName, holding: Holding) -> tuple[object, ...]:
@@ -568,9 +559,3 @@ class Batch:
 def _entry_record(commons_id: int, entry: Entry, leaf: bytes) -> tuple[object, ...]:
     signatures = rows.signature_bytes(entry.signatures)
     return commons_id, entry.seq, entry.at_ms, rows.uuid_of(entry.id), entry.body, signatures, leaf
-
-
-def _leaf_of(entry: Entry) -> bytes:
-    data = entry.leaf_data
-    assert len(data) <= LEAF_MAX_BYTES, "the bounds on statements keep an entry within a bundle's length of two bytes"
-    return leaf_hash(data)

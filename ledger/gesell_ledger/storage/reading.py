@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import structs
 
 from gesell_ledger.core.books import Commons, Entry, Gift, Hold, Key, Member, ShareOut
 from gesell_ledger.core.visibility import Sight
@@ -154,7 +156,7 @@ class Reader:
         row = await self._pool.fetchrow(_READING["load_reserved"], rows.key_of(commons.id))
         assert row is not None
         seq, at_ms, active_members, issuer, pool, escrow = tuple(row)
-        now = replace(commons, seq=seq, at_ms=at_ms, active_members=active_members)
+        now = structs.replace(commons, seq=seq, at_ms=at_ms, active_members=active_members)
         return now, {ISSUER: issuer, POOL: pool, ESCROW: escrow}
 
     async def load_account_now(

@@ -107,8 +107,6 @@ CREATE TABLE gesell.account (
     PRIMARY KEY (commons_id, number),
     CONSTRAINT account_name_once UNIQUE (commons_id, holder, asset)
 ) WITH (fillfactor = 60);
--- Finds who has slept longest, for the sweeper.
-CREATE INDEX account_asleep ON gesell.account (commons_id, tick);
 
 -- spans: the times in which the member was active, canonical [from seq, to seq (-1: still), …].
 -- trusted, lent: grains vouched for it and by it; vouchers, vouchees: by and for how many;

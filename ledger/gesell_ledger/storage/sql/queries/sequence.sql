@@ -86,7 +86,7 @@ SELECT
     ARRAY(
         SELECT ROW(seq, at_ms, id, body, signatures)
         FROM gesell.entry
-        WHERE commons_id = $1 AND id = ANY($8::uuid[])
+        WHERE commons_id = $1 AND id = ANY($8::text::uuid[])
     ) AS entries,
     ARRAY(
         SELECT ROW(id, seq, each, unpaid, paid_through)
@@ -126,9 +126,54 @@ WHERE commons_id = $1;
 -- Each account that a batch touched, once.
 UPDATE gesell.account a
 SET balance = u.balance, escrow = u.escrow, tick = u.tick, inflows = u.inflows
-FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[])
+FROM unnest($2::text::bigint[], $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text::bytea[])
     AS u (number, balance, escrow, tick, inflows)
 WHERE a.commons_id = $1 AND a.number = u.number;
+
+-- name: append
+-- Payments and all that they change, if the head stands where the books do and none of the ids is known.
+WITH head AS (
+    UPDATE gesell.commons
+    SET seq = $4, at_ms = $5, accounts = $6, tree = $7
+    WHERE commons_id = $1 AND seq = $2 AND ledger = $3
+      AND NOT EXISTS (SELECT FROM gesell.entry e WHERE e.commons_id = $1 AND e.id = ANY($9::text::uuid[]))
+    RETURNING commons_id
+), entries AS (
+    INSERT INTO gesell.entry (commons_id, seq, at_ms, id, body, signatures, leaf)
+    SELECT $1, $2 + u.place, u.at_ms, u.id, u.body, u.signatures, u.leaf
+    FROM unnest($8::text::bigint[], $9::text::uuid[], $10::text::bytea[], $11::text::bytea[], $12::text::bytea[])
+        WITH ORDINALITY AS u (at_ms, id, body, signatures, leaf, place)
+    WHERE EXISTS (SELECT FROM head)
+), postings AS (
+    INSERT INTO gesell.posting (commons_id, account, seq, amount, balance, n, reason)
+    SELECT $1, u.account, u.seq, u.amount, u.balance, u.n, u.reason
+    FROM unnest(
+        $13::text::bigint[], $14::text::bigint[], $15::text::bigint[], $16::text::bigint[], $17::text::smallint[],
+        $18::text::text[]
+    ) AS u (account, seq, amount, balance, n, reason)
+    WHERE EXISTS (SELECT FROM head)
+), changed AS (
+    UPDATE gesell.account a
+    SET balance = u.balance, escrow = u.escrow, tick = u.tick, inflows = u.inflows
+    FROM unnest(
+        $19::text::bigint[], $20::text::bigint[], $21::text::bigint[], $22::text::bigint[], $23::text::bytea[]
+    ) AS u (number, balance, escrow, tick, inflows)
+    WHERE a.commons_id = $1 AND a.number = u.number AND EXISTS (SELECT FROM head)
+), created AS (
+    INSERT INTO gesell.account (commons_id, number, balance, escrow, tick, holder, asset, inflows)
+    SELECT $1, c.number, u.balance, u.escrow, u.tick, c.holder, c.asset, u.inflows
+    FROM unnest($24::text::bigint[], $25::text::bytea[], $26::text::text[]) AS c (number, holder, asset)
+    JOIN unnest(
+        $19::text::bigint[], $20::text::bigint[], $21::text::bigint[], $22::text::bigint[], $23::text::bytea[]
+    ) AS u (number, balance, escrow, tick, inflows) USING (number)
+    WHERE EXISTS (SELECT FROM head)
+), nodes AS (
+    INSERT INTO gesell.subtree (commons_id, level, place, hash)
+    SELECT $1, u.level, u.place, u.hash
+    FROM unnest($27::text::smallint[], $28::text::bigint[], $29::text::bytea[]) AS u (level, place, hash)
+    WHERE EXISTS (SELECT FROM head)
+)
+SELECT count(*) FROM head;
 
 -- name: store_member
 -- A member's new standing.
