@@ -86,12 +86,12 @@ for command in (
     app.command(command)
 
 
-def stand_in(app: App, name: str, *, extra: str, why: str) -> None:
-    """Register a command that only says which extra would bring it, and `why` it is not here."""
+def stand_in(app: App, name: str, *, why: str) -> None:
+    """Register a command that only says `why` it is not here, and what would bring it."""
 
     def missing(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
-        print(f"`gesell {name}` is not installed ({why}): pip install 'gesell[{extra}]'", file=sys.stderr)
+        print(f"gesell {name}: {why}", file=sys.stderr)
         return 1
 
-    missing.__doc__ = f"Not installed: pip install 'gesell[{extra}]'"
+    missing.__doc__ = why[:1].upper() + why[1:]
     app.command(missing, name=name, help_flags=[], version_flags=[])
