@@ -13,10 +13,9 @@ import gc
 import signal
 import socket
 import sys
-import traceback
 
-from gesell_ledger.api.pieces import check_piece
-from gesell_ledger.checked import HEAD_BYTES, Broken, Checked, read_parcels, write_checked
+from gesell_ledger.api.pieces import check
+from gesell_ledger.checked import HEAD_BYTES, read_parcels, write_checked
 
 
 def main() -> None:
@@ -29,7 +28,7 @@ def main() -> None:
     with socket.socket(fileno=sys.stdin.fileno()) as channel, channel.makefile("rb") as frames:
         while len(head := frames.read(HEAD_BYTES)) == HEAD_BYTES:
             checked = [
-                _check(piece, is_json=is_json, min_tick_seconds=min_tick_seconds)
+                check(piece, is_json=is_json, min_tick_seconds=min_tick_seconds)
                 for is_json, pieces in read_parcels(frames.read(int.from_bytes(head, "big")))
                 for piece in pieces
             ]
@@ -37,14 +36,6 @@ def main() -> None:
                 channel.sendall(write_checked(checked))
             except OSError:
                 return
-
-
-def _check(piece: bytes, *, is_json: bool, min_tick_seconds: int) -> Checked:
-    """One statement; a fault of ours is its own answer and ends nothing else."""
-    try:
-        return check_piece(piece, is_json=is_json, min_tick_seconds=min_tick_seconds)
-    except Exception:
-        return Broken(traceback.format_exc())
 
 
 if __name__ == "__main__":

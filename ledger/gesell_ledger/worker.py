@@ -28,6 +28,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from gesell_ledger.api import pieces
 from gesell_ledger.api.connections import make_runner
 from gesell_ledger.api.cursors import Cursors
 from gesell_ledger.api.live import LIVE
@@ -166,7 +167,7 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
     reader = Reader(reading)
     metrics = Metrics(orders.shared)
     sequencer = Sequencer(pool, clock, ledger=ledger, metrics=metrics)
-    checkers = Checkers(processes=count_for(settings.workers), min_tick_seconds=settings.min_tick_seconds)
+    checkers = Checkers(pieces.check, processes=count_for(settings.workers), min_tick_seconds=settings.min_tick_seconds)
     stack.push_async_callback(checkers.close)
     await checkers.start()
     intake = Intake(sequencer, checkers)

@@ -19,6 +19,7 @@ import pytest
 from msgspec import structs
 
 from gesell_ledger import sequencer as sequencing
+from gesell_ledger.api.pieces import check
 from gesell_ledger.checkers import Checkers
 from gesell_ledger.core import decide
 from gesell_ledger.core.books import Books, Decision
@@ -743,7 +744,7 @@ async def test_database_that_comes_back_in_time_is_waited_for(
 async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
     sequencer: Sequencer, town: Town, database: Database
 ) -> None:
-    checkers = Checkers(processes=1, min_tick_seconds=1)
+    checkers = Checkers(check, processes=1, min_tick_seconds=1)
     await checkers.start()
     intake = Intake(sequencer, checkers, in_flight=20)
     packed = [pack_array(town.write_pay(n % 6, (n + 1) % 6).wire()) for n in range(40)]
@@ -776,7 +777,7 @@ async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
 async def test_answers_of_one_request_come_in_the_order_sent_with_bad_ones_among_them(
     sequencer: Sequencer, town: Town
 ) -> None:
-    checkers = Checkers(processes=2, min_tick_seconds=1)
+    checkers = Checkers(check, processes=2, min_tick_seconds=1)
     await checkers.start()
     intake = Intake(sequencer, checkers)
     forged = town.write_pay()

@@ -6,6 +6,7 @@ nothing about the books. Runs in processes of its own (`checker`), so it imports
 
 from __future__ import annotations
 
+import traceback
 from typing import Annotated, Any, Final
 
 import msgpack
@@ -14,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from gesell_ledger.api.member_names import count_names
 from gesell_ledger.api.shapes import Base64url, KeyName, Memo, Signature, read_key
+from gesell_ledger.checked import Broken, Checked
 from gesell_ledger.core.decide import Submission
 from gesell_protocol.envelopes import ENVELOPE_MAX_BYTES, SIGNATURES_MAX, read_envelope, verify_envelope
 from gesell_protocol.names import unbase64url
@@ -40,6 +42,14 @@ class EnvelopeForm(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(EnvelopeForm)
+
+
+def check(piece: bytes, *, is_json: bool, min_tick_seconds: int) -> Checked:
+    """What becomes of one statement; a fault of ours is its own answer and ends nothing else."""
+    try:
+        return check_piece(piece, is_json=is_json, min_tick_seconds=min_tick_seconds)
+    except Exception:
+        return Broken(traceback.format_exc())
 
 
 def check_piece(piece: bytes, *, is_json: bool, min_tick_seconds: int) -> Submission | Refusal:
