@@ -75,6 +75,7 @@ def write_found(
     now_ms: int,
     policy: Mapping[str, Any] = POLICY,
     threshold: int = 1,
+    code: str = "WRG",
     **fields: Any,
 ) -> Envelope:
     """A founding by the first of the stewards, signed by all of them."""
@@ -85,7 +86,7 @@ def write_found(
         now_ms=now_ms,
         ledger=ledger,
         name="Wörgl",
-        currency={"code": "WRG", "scale": 2},
+        currency={"code": code, "scale": 2},
         policy=dict(policy),
         stewards=sorted(steward.public_key for steward in stewards),
         threshold=threshold,
