@@ -121,13 +121,13 @@ async def _sample(workload: Workload, town: Town, *, sampler: Path, seconds: flo
     warm, timed = requests[: workload.warm_up], requests[workload.warm_up :]
     await town.demand(warm, after=f"{workload.name}, warm-up of its profile", connections=workload.connections)
     await stand.quiet()
-    threads, cpu = _spent_by_thread(stand.pid), stand.cpu()
+    threads, cpu = _spent_by_thread(stand.pids()), stand.cpu()
     with tempfile.TemporaryDirectory(prefix="gesell-profile-") as folder:
         stacks = Path(folder) / "stacks"
         sampling = await _start(sampler, stand.pid, stacks, seconds=seconds)
         try:
             run = await drive(stand.url, timed, connections=workload.connections, seconds=clock)
-            after, spent = stand.cpu(), _spent_by_thread(stand.pid)
+            after, spent = stand.cpu(), _spent_by_thread(stand.pids())
             await _finish(sampling)
         finally:
             if sampling.returncode is None:
@@ -163,7 +163,7 @@ def _find_sampler() -> Path:
 async def _start(sampler: Path, pid: int, stacks: Path, *, seconds: float) -> asyncio.subprocess.Process:
     """Start sampling; raises `NoProfile` if it ends at once, as it does where one process may not read another's."""
     sampling = await asyncio.create_subprocess_exec(
-        sampler, "record", "--nonblocking", "--threads", "--format", "raw", "--rate", str(SAMPLES_A_SECOND),
+        sampler, "record", "--nonblocking", "--subprocesses", "--threads", "--format", "raw", "--rate", str(SAMPLES_A_SECOND),
         "--duration", str(max(1, round(seconds))), "--pid", str(pid), "--output", stacks,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -188,10 +188,10 @@ async def _complaint(sampling: asyncio.subprocess.Process) -> str:
     return f"py-spy: {said[0] if said else f'ended with status {sampling.returncode}'}"
 
 
-def _spent_by_thread(pid: int) -> dict[int, float]:
-    """Processor seconds so far of each thread of a process, by its id."""
+def _spent_by_thread(pids: Sequence[int]) -> dict[int, float]:
+    """Processor seconds so far of each thread of some processes, by its id."""
     spent = {}
-    for folder in Path(f"/proc/{pid}/task").iterdir():
+    for folder in (folder for pid in pids for folder in Path(f"/proc/{pid}/task").iterdir()):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):

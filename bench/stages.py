@@ -23,7 +23,7 @@ REST: Final = "rest"
 POSTGRES: Final = "PostgreSQL"
 #: In the order in which a statement meets them, which is that of the plots.
 STAGES: Final = (
-    "HTTP", "decode", "verify", "decide", "store", "readings", "event loop and threads", REST, POSTGRES,
+    "HTTP", "hand over", "decode", "verify", "decide", "store", "readings", "event loop", REST, POSTGRES,
 )  # fmt: skip
 
 
@@ -45,7 +45,11 @@ _ROWS: Final = (
     _Row("verify", "gesell_protocol/envelopes.py", "verify_"),
     _Row("decode", "gesell_protocol/envelopes.py"),
     _Row("decode", "gesell_protocol/statements.py"),
-    _Row("decode", "gesell_ledger/api/writing.py", r"_read|_Walk|_cut|_pieces|_has_too_many"),
+    _Row("decode", "gesell_ledger/api/writing.py", r"_cut|_pieces|_has_too_many"),
+    _Row("decode", "gesell_ledger/api/pieces.py"),
+    _Row("hand over", "gesell_ledger/checked.py"),
+    _Row("hand over", "gesell_ledger/checkers.py"),
+    _Row("hand over", "gesell_ledger/checker.py"),
     _Row("decide", "gesell_ledger/core/"),
     _Row("decide", "gesell_ledger/sequencer.py", r".*_decide_all"),
     # The leaves and the tree of the log are stored with the entries, and made for nothing else.
@@ -54,12 +58,10 @@ _ROWS: Final = (
     _Row("store", "gesell_ledger/storage/"),
     _Row("HTTP", "gesell_ledger/api/"),
     _Row("HTTP", "aiohttp/"),
-    _Row("event loop and threads", "gesell_ledger/intake.py"),
-    _Row("event loop and threads", "gesell_ledger/sequencer.py"),
+    _Row("event loop", "gesell_ledger/intake.py"),
+    _Row("event loop", "gesell_ledger/sequencer.py"),
     _Row("store", "asyncpg/"),
-    _Row("event loop and threads", "asyncio/"),
-    _Row("event loop and threads", "concurrent/futures/"),
-    _Row("event loop and threads", "threading.py", r"Condition|Event|Thread\.(start|_start)"),
+    _Row("event loop", "asyncio/"),
 )
 _READINGS: Final = ("gesell_ledger/readings/", "gesell_ledger/api/feeds.py", "gesell_ledger/api/events.py")
 #: A frame of every stack of the main thread: the loop itself only where nothing runs on top of it.
@@ -81,7 +83,8 @@ class Samples:
 
 
 def read_samples(lines: Iterable[str]) -> Samples:
-    """Read py-spy's raw format with thread names, one `thread (ID): NAME;frame;…;frame COUNT` a line.
+    """Read py-spy's raw format with thread names, one `thread (ID): NAME;frame;…;frame COUNT` a line, after
+    `process ID…;` where there are several processes.
 
     A line of another form is left out: who samples without stopping the process now and then reads a torn stack.
     """
@@ -89,7 +92,7 @@ def read_samples(lines: Iterable[str]) -> Samples:
     by_function: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rstrip("\n").rpartition(" ")
-        thread, *frames = stack.split(";")
+        thread, *frames = stack[stack.startswith("process ") and stack.find(";thread (") + 1 :].split(";")
         known = _THREAD.match(thread)
         if known is None or not frames or not count.isdigit() or _WAIT.match(frames[-1]):
             continue
@@ -102,7 +105,7 @@ def stage_of(frames: list[str]) -> str:
     """The stage of one stack, `frames` from the outermost to the innermost."""
     if _LOOP.match(frames[-1]):
         # uvloop's own work, which has no frames: the sockets of both HTTP and PostgreSQL.
-        return "event loop and threads"
+        return "event loop"
     if any(place in frame for frame in frames for place in _READINGS):
         return "readings"
     for frame in reversed(frames):

@@ -155,8 +155,12 @@ class Stand:
         ours, postgres = self._processes()
         return Footprint(service=machine.memory_of(ours), postgres=machine.memory_of(postgres))
 
+    def pids(self) -> list[int]:
+        """The processes of a service of our own: itself, its workers, and those that check statements for it."""
+        return self._processes()[0]
+
     def _processes(self) -> tuple[list[int], list[int]]:
-        """The service's processes (its own and its workers'), and those of the PostgreSQL below it."""
+        """The service's processes (its own and all below it but PostgreSQL's), and those of the PostgreSQL below it."""
         assert self.pid is not None
         below = machine.descendants(self.pid)
         postgres = [pid for pid in below if machine.name_of(pid) == "postgres"]
