@@ -108,15 +108,15 @@ class Town:
 
     def chatter(self, count: int) -> list[Submission]:
         """Statements that are accepted in this order, in a commons whose earlier ones were."""
-        said = []
+        said: list[Submission] = []
         draw, members = self._random, self.members
         offered, self._offered = self._offered, []
         while len(said) < count:
             one, other = draw.sample(members[1:], 2)
             chance = draw.random()
             if chance < 0.05 and offered:
-                gift, receiver = offered.pop()
-                said.append(self.write("thank", receiver, gift=gift))
+                given, receiver = offered.pop()
+                said.append(self.write("thank", receiver, gift=given))
             elif chance < 0.1:
                 gift = self.write("gift", one, to=other, kind="hour", quantity=100)
                 self._offered.append((gift.statement.id, other))
@@ -208,7 +208,7 @@ async def _flow(pool: Pool, name: bytes) -> dict[str, Any]:
     found = await Reader(pool).load_commons(name)
     assert found is not None
     circulation = Circulation(Readings(pool))
-    asked = []
+    asked: list[dict[str, Any]] = []
     while not asked or (asked[-1]["missing"] and len(asked) < 50):
         began = time.perf_counter()
         flow = await circulation.load(found[0], now_ms=int(time.time() * 1000), from_ms=None, to_ms=None, step=1)

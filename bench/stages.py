@@ -66,8 +66,8 @@ _ROWS: Final = (
 _READINGS: Final = ("gesell_ledger/readings/", "gesell_ledger/api/feeds.py", "gesell_ledger/api/events.py")
 #: A frame of every stack of the main thread: the loop itself only where nothing runs on top of it.
 _LOOP: Final = re.compile(r"Runner\.run \(asyncio/runners\.py:\d+\)$")
-#: Where a thread of an executor waits for work; py-spy now and then takes it for busy.
-_WAIT: Final = re.compile(r"_worker \(concurrent/futures/thread\.py:\d+\)$")
+#: Where a thread of an executor, or a process that checks, waits for work; py-spy now and then takes it for busy.
+_WAIT: Final = re.compile(r"(_worker \(concurrent/futures/thread\.py|SocketIO\.readinto \(socket\.py):\d+\)$")
 _FRAME: Final = re.compile(r"(?P<function>.*) \((?P<place>.*?)(?::\d+)?\)$")
 _THREAD: Final = re.compile(r"thread \((\d+)\)")
 

@@ -151,9 +151,16 @@ class Sequencer:
             places.append((parcel, len(parcel.submissions)))
             parcel.submissions.append(submission)
         await self._refuse_unknown(parcels)
-        # One request that speaks to many commons takes only a part of the connections, so that others get theirs.
-        room = asyncio.Semaphore(COMMONS_AT_ONCE)
-        await asyncio.gather(*(self._queue(room, commons, ready) for commons, ready in parcels.items()))
+        if len(parcels) == 1:
+            # Most requests speak to one commons only, and wait for nothing but its answers.
+            for commons, ready in parcels.items():
+                self._enqueue(commons, ready)
+                for parcel in ready:
+                    await parcel.answers
+        else:
+            # One that speaks to many takes only a part of the connections, so that others get theirs.
+            room = asyncio.Semaphore(COMMONS_AT_ONCE)
+            await asyncio.gather(*(self._queue(room, commons, ready) for commons, ready in parcels.items()))
         return [place if isinstance(place, Refusal) else place[0].answers.result()[place[1]] for place in places]
 
     async def stop(self, *, seconds: float = 20.0) -> None:
@@ -193,14 +200,14 @@ class Sequencer:
 
     async def _queue(self, room: asyncio.Semaphore, commons: bytes, ready: Sequence[_Parcel]) -> None:
         async with room:
-            if self._stopping:
-                _refuse(ready, "unavailable", "the service stopped before it was decided; send it again")
-            else:
-                self._enqueue(commons, ready)
+            self._enqueue(commons, ready)
             for parcel in ready:
                 await parcel.answers
 
     def _enqueue(self, commons: bytes, ready: Sequence[_Parcel]) -> None:
+        if self._stopping:
+            _refuse(ready, "unavailable", "the service stopped before it was decided; send it again")
+            return
         line = self._lines.get(commons)
         if line is None:
             line = self._lines[commons] = deque()

@@ -28,7 +28,7 @@ RUN: Final = 500
 #: Runs of one commons, before the others have their turn.
 TURN: Final = 20
 #: The shortest rest after a run, so that single payments are folded together.
-REST_SECONDS: Final = 0.1
+REST_SECONDS: Final = 0.3
 #: How often it looks for what others added; a look that took long is followed by so many times its length of rest.
 LOOK_SECONDS: Final = 1.0
 REST_FACTOR: Final = 20

@@ -19,7 +19,7 @@ WORKER = "_worker (concurrent/futures/thread.py:81)"
         ([WORKER, "Intake._check_one (gesell_ledger/intake.py:1)",
           "read_statement (gesell_protocol/statements.py:9)", "_check (gesell_protocol/canonical.py:3)"], "decode"),
         ([LOOP, "post_statements (gesell_ledger/api/writing.py:96)",
-          "_read_request (gesell_ledger/api/writing.py:130)", "unpackb (msgpack/__init__.py:1)"], "decode"),
+          "_pieces_of (gesell_ledger/api/writing.py:130)", "unpackb (msgpack/__init__.py:1)"], "decode"),
         ([LOOP, "Application._handle (aiohttp/web_app.py:5)", "_respond (gesell_ledger/api/writing.py:99)",
           "packb (msgpack/__init__.py:1)"], "HTTP"),
         ([LOOP, SEQUENCER, "Sequencer._decide_all (gesell_ledger/sequencer.py:310)",
@@ -29,8 +29,8 @@ WORKER = "_worker (concurrent/futures/thread.py:81)"
         ([LOOP, SEQUENCER, "leaf_hash (gesell_protocol/log.py:4)"], "store"),
         ([LOOP, "Folder.run (gesell_ledger/readings/folder.py:4)", "Fold.load (gesell_ledger/storage/folds.py:1)",
           "Connection.fetch (asyncpg/connection.py:7)"], "readings"),
-        ([LOOP, SEQUENCER, "Counter.update (collections/__init__.py:690)"], "event loop and threads"),
-        ([LOOP], "event loop and threads"),
+        ([LOOP, SEQUENCER, "Counter.update (collections/__init__.py:690)"], "event loop"),
+        ([LOOP], "event loop"),
         ([LOOP, "PoolConnectionHolder.release (asyncpg/pool.py:274)"], "store"),
         ([LOOP, "something (elsewhere.py:1)"], REST),
         (["no frame at all"], REST),
@@ -47,13 +47,15 @@ def test_samples_are_counted_by_thread_and_who_waits_is_left_out() -> None:
             f"thread (7): MainThread;{LOOP};decide (gesell_ledger/core/decide.py:9) 1",
             "thread (8): verify_0;verify (gesell_protocol/ed25519.py:60) 5",
             f"thread (8): verify_0;{WORKER} 90",
+            'process 9:"python";thread (9): MainThread;verify (gesell_protocol/ed25519.py:60) 2',
+            'process 9:"python";thread (9): MainThread;main (checker.py:1);SocketIO.readinto (socket.py:706) 80',
             "thread (8): verify_0 4",
             "a torn line",
             "",
         ]
     )
-    assert samples.by_thread == {7: {"decide": 4}, 8: {"verify": 5}}
-    assert samples.by_function == {"decide (gesell_ledger/core/decide.py)": 4, "verify (gesell_protocol/ed25519.py)": 5}
+    assert samples.by_thread == {7: {"decide": 4}, 8: {"verify": 5}, 9: {"verify": 2}}
+    assert samples.by_function == {"decide (gesell_ledger/core/decide.py)": 4, "verify (gesell_protocol/ed25519.py)": 7}
 
 
 def test_the_kernels_time_is_shared_out_by_samples_and_none_of_it_is_lost() -> None:

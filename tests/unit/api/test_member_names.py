@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesell_ledger.api.receiving import count_names
+from gesell_ledger.api.member_names import count_names
 
 TEXTS = st.text(alphabet=':"\\ ,{}[]\n\tö😀a', max_size=8)
 VALUES: st.SearchStrategy[Any] = st.recursive(
