@@ -161,7 +161,9 @@ class _Parts:
 async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _Parts:
     """Open the connections and put together what answers."""
     settings, ledger = orders.settings, orders.key.public_key
-    pool = await stack.enter_async_context(connect(orders.dsn, connections=CONNECTIONS, seconds=WRITE_SECONDS))
+    pool = await stack.enter_async_context(
+        connect(orders.dsn, connections=CONNECTIONS, seconds=WRITE_SECONDS, writing=True)
+    )
     # Readers have connections of their own, and less time, so that no question holds up a payment.
     reading = await stack.enter_async_context(connect(orders.dsn, connections=CONNECTIONS, seconds=READ_SECONDS))
     reader = Reader(reading)
