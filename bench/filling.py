@@ -129,7 +129,7 @@ async def open_loader(
     try:
         # Their start takes seconds, which are not the filling's.
         await asyncio.gather(*(asyncio.wrap_future(makers.submit(_make_nothing)) for _ in range(MAKERS)))
-        async with open_pool(dsn, connections=2, seconds=SECONDS) as pool:
+        async with open_pool(dsn, connections=2, seconds=SECONDS, writing=True) as pool:
             yield Loader(Sequencer(pool, clock, ledger=ledger, metrics=Metrics()), makers, clock, crew, commons)
     finally:
         makers.shutdown(cancel_futures=True)

@@ -4,14 +4,15 @@ Owns the processes, their sockets, and how the statements of many requests are p
 `api.pieces`' business.
 
 Processes, not threads: libsodium lets other threads run while it verifies, but a thread that comes back has to wait for
-the interpreter, which the event loop gives away every half a millisecond only; half of the time of a second core went
-into this waiting.
+the interpreter, which a busy event loop gives away only now and then; half of the time of a second core went into this
+waiting.
 
 1. A process is given what waits, of whatever requests, as soon as it has little to do; while it is busy, only whole
    chunks, so that requests of one statement share the cost of handing them over.
 2. A few small statements, with nothing else under way, are checked where they are: to wake another process, and to be
    woken by it, takes longer than to verify a signature.
-3. A process that ends takes what it had with it: those requests are told to come again. Another one takes its place.
+3. A process that ends takes what it had with it: those requests are told to come again. One that is stuck is ended.
+   Another takes its place; while there is none at all, requests are sent away at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,20 +31,29 @@ import structlog
 
 from gesell_ledger.checked import HEAD_BYTES, Broken, Checked, Parcel, read_checked, write_parcels
 from gesell_ledger.core.decide import Submission
+from gesell_ledger.storage.faults import Fault
 from gesell_protocol.refusals import Refusal
 
-#: Statements that are handed over at once at most: some 6 ms of work.
+#: Statements that are handed over at once at most, and of how many bytes: some 6 ms of work for payments, and less than
+#: 30 for what has sixteen signatures each.
 CHUNK: Final = 64
+CHUNK_BYTES: Final = 32 * 1024
 #: Chunks of any size that a process may have before it is given whole ones only, and how many of these: enough to be
 #: busy while the event loop decides a batch.
 AHEAD: Final = 2
 AHEAD_WHOLE: Final = 6
-#: So many statements, of so many bytes in all, are few and small (rule 2): less than half a millisecond.
+#: So many statements, of so many bytes in all, are few and small (rule 2): what three payments have.
 HERE_MAX: Final = 3
-HERE_MAX_BYTES: Final = 4_096
+HERE_MAX_BYTES: Final = 1_200
 CHECKERS_MAX: Final = 4
 PAUSE_SECONDS: Final = 0.1
 PAUSE_MAX_SECONDS: Final = 5.0
+#: Who has been there for so long is followed at once.
+STEADY_SECONDS: Final = 10.0
+#: A process that has had a chunk for so long is stuck; one that does not answer for so long does not start.
+STUCK_SECONDS: Final = 15.0
+START_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 1.0
 END_SECONDS: Final = 5.0
 
 log = structlog.get_logger("gesell.checkers")
@@ -63,7 +74,9 @@ class CheckerLost(Exception):
 
 def count_for(workers: int) -> int:
     """How many processes one of so many workers should have on this machine."""
-    return max(1, min(CHECKERS_MAX, len(os.sched_getaffinity(0))) // workers)
+    # Only Linux says how many of the machine's cores are meant for us.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(CHECKERS_MAX, cores) // workers)
 
 
 class _Job:
@@ -101,9 +114,19 @@ class Checkers:
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start the processes; raises `OSError` where none can be started."""
-        first = [await self._open() for _ in range(self._count)]
-        self._keepers = [asyncio.create_task(self._keep(line)) for line in first]
+        """Start the processes, and wait until they answer; raises a `Fault` where that fails."""
+        opened = await asyncio.gather(*(self._open() for _ in range(self._count)), return_exceptions=True)
+        lines = [line for line in opened if isinstance(line, _Line)]
+        self._keepers = [asyncio.create_task(self._keep(line)) for line in lines]
+        for failed in opened:
+            if isinstance(failed, BaseException):
+                await self.close()
+                raise Fault(f"no process that checks statements could be started: {failed}") from failed
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a process that checks."""
+        return bool(self._lines)
 
     async def close(self) -> None:
         """End the processes; what is with them is not answered any more."""
@@ -116,6 +139,8 @@ class Checkers:
 
         Raises `CheckerLost` if that can't be brought to an end.
         """
+        if not self._lines:
+            raise CheckerLost
         job = _Job(pieces, is_json=is_json, done=asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._in_line += len(pieces)
@@ -156,11 +181,14 @@ class Checkers:
 
     def _take_chunk(self, room: int) -> list[_Run]:
         runs: list[_Run] = []
-        while room and self._waiting:
+        left = CHUNK_BYTES
+        while room > 0 and left > 0 and self._waiting:
             job = self._waiting[0]
-            size = min(room, len(job.pieces) - job.given)
             # A request that was given up, because a process ended, is not worth more work.
-            if not job.done.done():
+            gone = job.done.done()
+            size = len(job.pieces) - job.given
+            if not gone:
+                size, left = _fitting(job.pieces, job.given, min(room, size), left)
                 runs.append((job, job.given, size))
                 room -= size
             self._in_line -= size
@@ -170,85 +198,147 @@ class Checkers:
         return runs
 
     async def _open(self) -> _Line:
-        """A new process at the other end of a new socket."""
+        """A new process at the other end of a new socket, which has answered once."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "gesell_ledger.checker", str(self._min_tick_seconds), stdin=theirs.fileno()
+                    sys.executable,
+                    # Nothing is imported from the folder in which the service happens to be started.
+                    "-P",
+                    "-m",
+                    "gesell_ledger.checker",
+                    str(self._min_tick_seconds),
+                    stdin=theirs.fileno(),
+                    # Ctrl-C in a terminal is for the service, which hangs up when it has ended.
+                    start_new_session=True,
                 )
             except OSError:
                 ours.close()
                 raise
         ours.setblocking(False)
-        line = _Line(self)
+        line = _Line(self, process)
         await asyncio.get_running_loop().create_connection(lambda: line, sock=ours)
-        line.process = process
+        line.greet()
+        await asyncio.wait([line.answered, line.lost], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not line.answered.done() or line.lost.done():
+            raise OSError(f"it ended with status {await line.end()} before it answered; what it said stands above")
         self._lines.append(line)
         self.hand_out()
         return line
 
     async def _keep(self, line: _Line) -> None:
         """Have a process in this place for ever; when cancelled, end it."""
-        pause = PAUSE_SECONDS
+        pause = 0.0
         try:
             while True:
-                await line.lost
+                began = time.monotonic()
+                await self._watch(line)
                 self._lines.remove(line)
                 line.give_up()
+                if not self._lines:
+                    self._send_away()
                 status = await line.end()
+                pause = 0.0 if time.monotonic() - began > STEADY_SECONDS else _next(pause)
                 log.error("checker_ended", status=status, again_in_seconds=pause)
                 while line.lost.done():
                     await asyncio.sleep(pause)
-                    pause = min(PAUSE_MAX_SECONDS, 2 * pause)
-                    with suppress(OSError):
+                    try:
                         line = await self._open()
+                    except OSError as error:
+                        pause = _next(pause)
+                        log.error("checker_not_started", why=str(error), again_in_seconds=pause)
         finally:
+            line.give_up()
             await line.end()
+
+    async def _watch(self, line: _Line) -> None:
+        """Wait for the end of a process, and bring it about when it is stuck."""
+        while not line.lost.done():
+            await asyncio.wait([line.lost], timeout=LOOK_SECONDS)
+            if line.stuck() and not line.lost.done():
+                log.error("checker_stuck", why=f"it had a chunk for {STUCK_SECONDS:.0f} seconds")
+                await line.end(at_once=True)
+                return
+
+    def _send_away(self) -> None:
+        """Rule 3, for those who wait while nobody is there."""
+        while self._waiting:
+            job = self._waiting.popleft()
+            self._in_line -= len(job.pieces) - job.given
+            if not job.done.done():
+                job.done.set_exception(CheckerLost())
+
+
+def _next(pause: float) -> float:
+    return min(PAUSE_MAX_SECONDS, max(PAUSE_SECONDS, 2 * pause))
+
+
+def _fitting(pieces: Sequence[bytes], first: int, most: int, left: int) -> tuple[int, int]:
+    """How many pieces from the first on fit into so many bytes, at least one; and how many bytes are left then."""
+    size = 0
+    while size < most and left > 0:
+        left -= len(pieces[first + size])
+        size += 1
+    return size, left
 
 
 class _Line(asyncio.Protocol):
     """The service's end of one process: what it has been given, in order, and the answers as they come."""
 
-    process: asyncio.subprocess.Process
-
-    def __init__(self, checkers: Checkers) -> None:
+    def __init__(self, checkers: Checkers, process: asyncio.subprocess.Process) -> None:
         self._checkers = checkers
+        self._process = process
         self._transport: asyncio.Transport | None = None
         self._given: deque[list[_Run]] = deque()
+        #: Since when it has had the oldest of its chunks.
+        self._since = 0.0
         self._held = bytearray()
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def load(self) -> int:
         """How many chunks it has."""
         return len(self._given)
 
+    def stuck(self) -> bool:
+        """Whether it has had a chunk for longer than any takes."""
+        return bool(self._given) and time.monotonic() - self._since > STUCK_SECONDS
+
+    def greet(self) -> None:
+        """Hand over an empty chunk, so that it answers."""
+        self._hand_over([])
+
     def send(self, runs: list[_Run]) -> None:
-        """Hand over a chunk."""
-        if not runs:
-            return
+        """Hand over a chunk, if there is something in it."""
+        if runs:
+            self._hand_over(runs)
+
+    def _hand_over(self, runs: list[_Run]) -> None:
         assert self._transport is not None
+        if not self._given:
+            self._since = time.monotonic()
         parcels: list[Parcel] = [(job.is_json, list(job.pieces[first : first + size])) for job, first, size in runs]
         self._given.append(runs)
         self._transport.write(write_parcels(parcels))
 
     def give_up(self) -> None:
-        """Rule 2."""
+        """Rule 3."""
         while self._given:
             for job, _, _ in self._given.popleft():
                 if not job.done.done():
                     job.done.set_exception(CheckerLost())
 
-    async def end(self) -> int:
-        """Hang up and wait for the process to end; returns its exit status."""
+    async def end(self, *, at_once: bool = False) -> int:
+        """Hang up and wait for the process to end, or end it at once; returns its exit status."""
         assert self._transport is not None
         self._transport.abort()
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                return await self.process.wait()
-        except TimeoutError:
-            self.process.kill()
-            return await self.process.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.0 if at_once else END_SECONDS):
+                return await self._process.wait()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        return await self._process.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio's by behaviour, not by class.
@@ -261,8 +351,12 @@ class _Line(asyncio.Protocol):
             end = at + HEAD_BYTES + int.from_bytes(self._held[at : at + HEAD_BYTES], "big")
             if len(self._held) < end:
                 break
-            take_back(self._given.popleft(), read_checked(bytes(self._held[at + HEAD_BYTES : end])))
+            checked = read_checked(bytes(self._held[at + HEAD_BYTES : end]))
+            take_back(self._given.popleft(), checked)
+            self._since = time.monotonic()
             at = end
+            if not self.answered.done():
+                self.answered.set_result(None)
         del self._held[:at]
         self._checkers.hand_out()
 

@@ -73,9 +73,9 @@ async def settle(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[G
 
 
 @asynccontextmanager
-async def connect(dsn: str, *, connections: int, seconds: int) -> AsyncIterator[Pool]:
+async def connect(dsn: str, *, connections: int, seconds: int, writing: bool = False) -> AsyncIterator[Pool]:
     """A pool of connections; what keeps it from the database is a `Fault`."""
-    opening = open_pool(dsn, connections=connections, seconds=seconds)
+    opening = open_pool(dsn, connections=connections, seconds=seconds, writing=writing)
     try:
         pool = await opening.__aenter__()
     except ValueError:

@@ -100,7 +100,7 @@ async def import_log(
     `demo`: the database runs, or will run, on a demo clock; it goes on at the log's last entry. Run again after an
     interruption it goes on where it was; where all is stored it changes nothing. Raises a `Fault` that says what to do.
     """
-    async with connect(dsn, connections=CONNECTIONS, seconds=SECONDS) as pool:
+    async with connect(dsn, connections=CONNECTIONS, seconds=SECONDS, writing=True) as pool:
         await check_fit(pool, unsafe_durability=True)
         await _claim(pool, verdict, key=key.public_key, demo=demo)
         log = LogFile(path)

@@ -5,7 +5,9 @@ Owns how much may be under way at once. The checks are the checkers', and the de
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from gesell_ledger.checkers import CheckerLost, Checkers
 from gesell_ledger.sequencer import Answer, Sequencer, Unavailable
@@ -22,6 +24,10 @@ class Intake:
         self._sequencer = sequencer
         self._checkers = checkers
         self._room = in_flight
+        self._stopping = False
+        self._under_way = 0
+        self._none = asyncio.Event()
+        self._none.set()
 
     async def submit(self, pieces: Sequence[bytes], *, is_json: bool) -> list[Answer]:
         """Answer each statement, in the order given: the bytes of each as it came, in JSON or MessagePack (SPEC §7.1).
@@ -29,12 +35,26 @@ class Intake:
         Statements of one commons act in this order. Raises `Unavailable` when too much is under way, when the process
         that checked them ended (nothing was applied), or when the service stops.
         """
+        if self._stopping:
+            raise Unavailable("the service is stopping", retry_after=2)
         if len(pieces) > self._room:
             raise Unavailable("too many statements are under way", retry_after=1)
         self._room -= len(pieces)
+        self._under_way += 1
+        self._none.clear()
         try:
             return await self._sequencer.submit(await self._checkers.check(pieces, is_json=is_json))
         except CheckerLost:
             raise Unavailable("the statements could not be checked; send them again", retry_after=1) from None
         finally:
             self._room += len(pieces)
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._none.set()
+
+    async def stop(self, *, seconds: float = 10.0) -> None:
+        """Take nothing more, and wait until what is under way has its answers, at most so long."""
+        self._stopping = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._none.wait()

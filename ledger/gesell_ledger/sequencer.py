@@ -7,7 +7,8 @@ the books (`core.decide` does) and no SQL (`storage.postgres` does).
 2. While the database works on one batch, the next collects.
 3. An answer leaves after the commit that makes it durable, never before.
 4. If it is unknown whether a commit took effect, the batch runs again from the start: the lock on the head waits for
-   whatever the first one still does, and what it stored is then found under its id.
+   whatever the first one still does, and what it stored is then found under its id. What the short way sent may come
+   so late that it holds no lock yet; as long as the head stands where it may still fit, nothing is refused for good.
 5. Books that a committed batch left are where the next begins, as long as the head says that nobody else added.
 6. A broken invariant aborts the batch; nothing of it is stored.
 """
@@ -66,6 +67,8 @@ RING_WEIGHT: Final = 512
 #: The event loop breathes, and looks at the clock, after this many statements and postings.
 BREATH_WEIGHT: Final = 1_000
 RETRY_SECONDS: Final = 20.0
+#: For so long a statement whose connection broke may still reach the database: longer than it would be let to run.
+DOUBT_SECONDS: Final = 90.0
 #: Of how many commons one request may hold connections at the same time.
 COMMONS_AT_ONCE: Final = 4
 #: About how many KB the warm books of all commons together may take: a peer or key each, and what fresh money adds.
@@ -73,6 +76,9 @@ WARM_MAX: Final = 40_000
 
 _NOT_OURS: Final = Refusal(
     code="unavailable", detail="another key speaks for this commons now; nothing can be signed in its log here"
+)
+_IN_DOUBT: Final = Refusal(
+    code="unavailable", detail="whether it was applied is not known yet; send the same again in a moment"
 )
 _SAME_BEGINNING: Final = Refusal(
     code="unknown-commons", detail="this ledger has a commons whose name begins the same; found yours with another id"
@@ -129,6 +135,8 @@ class Sequencer:
         self._lines: dict[bytes, deque[_Parcel]] = {}
         self._warm: dict[bytes, Warm] = {}
         self._warm_size = 0
+        #: commons → where its head stood when a statement of the short way was lost, and until when that matters
+        self._doubts: dict[bytes, tuple[int, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         #: Called with the commons' name after a commit that added entries to it; they must be quick and must not raise.
@@ -303,7 +311,12 @@ class Sequencer:
         outcomes = await self._decide_all(books, batch, before)
         accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
         certain = not any(isinstance(outcome, Refusal) for outcome in outcomes)
-        leaves = await append(connection, warm, head, accepted, before) if certain else None
+        try:
+            leaves = await append(connection, warm, head, accepted, before) if certain else None
+        except Exception as error:
+            if is_transient(error):
+                self._doubts[head.id] = (head.seq, asyncio.get_running_loop().time() + DOUBT_SECONDS)
+            raise
         if leaves is None:
             books.commons, books.entries = head, {}
             books.accounts.update(before)
@@ -328,7 +341,17 @@ class Sequencer:
             accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
             leaves = await transaction.store(books, accepted, before, _memos(batch, outcomes))
         answers = _answers_of(books, outcomes, leaves)
+        if commons in self._doubts and self._in_doubt(commons, books):
+            answers = [_IN_DOUBT if isinstance(answer, Refusal) else answer for answer in answers]
         return _Done(outcomes, answers, None if books.commons is None else transaction.leave_warm(books))
+
+    def _in_doubt(self, commons: bytes, books: Books) -> bool:
+        """Whether what was lost on the short way may still be stored after the books as they stand (rule 4)."""
+        seq, until = self._doubts[commons]
+        if books.commons is not None and books.commons.seq == seq and asyncio.get_running_loop().time() < until:
+            return True
+        del self._doubts[commons]
+        return False
 
     def _not_ours(self, books: Books | None) -> Refusal | None:
         """Why nothing can be said in this commons here, whatever it is."""

@@ -140,6 +140,7 @@ async def work(
         await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
         for site in sites:
             await site.stop()
+        await parts.intake.stop()
         await parts.sequencer.stop()
         for task in ended:
             task.cancel()
@@ -153,6 +154,7 @@ class _Parts:
     """What serves, wired together."""
 
     app: web.Application
+    intake: Intake
     sequencer: Sequencer
     reader: Reader
     metrics: Metrics
@@ -161,7 +163,9 @@ class _Parts:
 async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _Parts:
     """Open the connections and put together what answers."""
     settings, ledger = orders.settings, orders.key.public_key
-    pool = await stack.enter_async_context(connect(orders.dsn, connections=CONNECTIONS, seconds=WRITE_SECONDS))
+    pool = await stack.enter_async_context(
+        connect(orders.dsn, connections=CONNECTIONS, seconds=WRITE_SECONDS, writing=True)
+    )
     # Readers have connections of their own, and less time, so that no question holds up a payment.
     reading = await stack.enter_async_context(connect(orders.dsn, connections=CONNECTIONS, seconds=READ_SECONDS))
     reader = Reader(reading)
@@ -188,7 +192,7 @@ async def _wire(stack: AsyncExitStack, orders: Orders, clock: LedgerClock) -> _P
         signer=orders.key.signer(),
     )
     sequencer.after_commit.append(app[LIVE].feeds.wake)
-    return _Parts(app, sequencer, reader, metrics)
+    return _Parts(app, intake, sequencer, reader, metrics)
 
 
 async def _housekeeping(

@@ -7,7 +7,7 @@ stands in the log is proved with the log's tree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.fields import Leg
@@ -28,11 +28,9 @@ from gesell_protocol.statements import (
     Void,
     Writeoff,
 )
-from gesell_protocol.values import value
 
 
-@value
-class Receipt:
+class Receipt(NamedTuple):
     """Entry `seq` of a commons: accepted at `at_ms`, in tick `tick`, with the postings, in grains, that it made."""
 
     commons: bytes

@@ -219,6 +219,8 @@ class Trust:
     async def _start(self) -> asyncio.subprocess.Process:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            # Nothing is imported from the folder in which the service happens to be started.
+            "-P",
             "-m",
             "gesell_ledger.readings.solver",
             stdin=asyncio.subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -89,7 +88,7 @@ def with_true_leaf(receipt: Receipt, submission: Submission) -> Receipt:
         signatures=submission.envelope.signatures,
         postings=receipt.postings,
     )
-    return replace(receipt, leaf=leaf_hash(data))
+    return receipt._replace(leaf=leaf_hash(data))
 
 
 @each
@@ -116,7 +115,7 @@ def test_change_of_any_one_field_is_found_out(name: str, field: str) -> None:
                 others.append((*true[:place], posting._replace(**changes), *true[place + 1 :]))
     for other in [one for one in others if one != true]:
         with pytest.raises(ReceiptMismatch):
-            check(replace(receipt, **{field: other}), submission)
+            check(receipt._replace(**{field: other}), submission)
 
 
 @each
@@ -159,7 +158,7 @@ def test_ledger_that_lies_with_a_leaf_that_fits_is_found_out(name: str, lie: str
         told = LIES[lie](own)
     postings = (*melt, *(Posting(reason, holder, CODE, amount) for reason, holder, amount in told))
     with pytest.raises(ReceiptMismatch):
-        check(with_true_leaf(replace(receipt, postings=postings), submission), submission)
+        check(with_true_leaf(receipt._replace(postings=postings), submission), submission)
 
 
 @pytest.mark.parametrize("name", TRUE)
@@ -167,7 +166,7 @@ def test_postings_that_do_not_sum_to_zero_are_found_out_for_every_type(name: str
     receipt, submission = TRUE[name]
     for more in (Posting("share", POOL, CODE, 1), Posting("leave", ANNA, CODE, -1)):
         with pytest.raises(ReceiptMismatch):
-            check(with_true_leaf(replace(receipt, postings=(*receipt.postings, more)), submission), submission)
+            check(with_true_leaf(receipt._replace(postings=(*receipt.postings, more)), submission), submission)
 
 
 @pytest.mark.parametrize("name", ["balancing pay", "balancing retire"])
@@ -177,7 +176,7 @@ def test_balancing_moves_something_and_never_more_than_was_signed(name: str, mov
     payer, payee = receipt.postings[-2:]
     postings = (*receipt.postings[:-2], payer._replace(amount=-moved), payee._replace(amount=moved))
     with pytest.raises(ReceiptMismatch):
-        check(with_true_leaf(replace(receipt, postings=postings), submission), submission)
+        check(with_true_leaf(receipt._replace(postings=postings), submission), submission)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +193,10 @@ def test_balancing_moves_something_and_never_more_than_was_signed(name: str, mov
 def test_melt_goes_from_a_peer_to_the_pool_or_the_issuer_and_nowhere_else(melt: list[tuple[Any, ...]]) -> None:
     receipt, submission = TRUE["sweep"]
     true = (Posting("melt", ANNA, CODE, -5), Posting("melt", POOL, CODE, 5))
-    check(with_true_leaf(replace(receipt, postings=true), submission), submission)
+    check(with_true_leaf(receipt._replace(postings=true), submission), submission)
     postings = tuple(Posting(*line) for line in melt)
     with pytest.raises(ReceiptMismatch):
-        check(with_true_leaf(replace(receipt, postings=postings), submission), submission)
+        check(with_true_leaf(receipt._replace(postings=postings), submission), submission)
 
 
 def test_melt_stands_first_and_is_charged_to_peers_whom_the_statement_touches() -> None:
@@ -206,7 +205,7 @@ def test_melt_stands_first_and_is_charged_to_peers_whom_the_statement_touches() 
     payer = own[0].holder
 
     def told(*postings: Posting) -> None:
-        check(with_true_leaf(replace(receipt, postings=postings), submission), submission)
+        check(with_true_leaf(receipt._replace(postings=postings), submission), submission)
 
     def melted(holder: Holder) -> tuple[Posting, Posting]:
         return Posting("melt", holder, CODE, -5), Posting("melt", POOL, CODE, 5)
@@ -279,7 +278,7 @@ def test_no_money_melts_for_a_gift() -> None:
     receipt, submission = TRUE["thank"]
     for peer in (ANNA, BEN):
         melted = (Posting("melt", peer, "hour", -1), Posting("melt", POOL, "hour", 1))
-        lie = with_true_leaf(replace(receipt, postings=(*melted, *receipt.postings)), submission)
+        lie = with_true_leaf(receipt._replace(postings=(*melted, *receipt.postings)), submission)
         with pytest.raises(ReceiptMismatch, match="gift"):
             check(lie, submission)
 
@@ -287,6 +286,6 @@ def test_no_money_melts_for_a_gift() -> None:
 def test_a_capture_melts_its_payer_and_nobody_else() -> None:
     receipt, submission = TRUE["capture"]
     stranger = (Posting("melt", CARL, CODE, -1), Posting("melt", POOL, CODE, 1))
-    lie = with_true_leaf(replace(receipt, postings=(*stranger, *receipt.postings)), submission)
+    lie = with_true_leaf(receipt._replace(postings=(*stranger, *receipt.postings)), submission)
     with pytest.raises(ReceiptMismatch, match="touch"):
         check(lie, submission)
