@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
+# Many processes start while this runs: they are not to compile everything anew, wherever that was asked for.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test trace trust check unit format vectors lock clean bench
 
 demo: .venv/ready

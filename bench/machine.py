@@ -66,6 +66,14 @@ def measure_v(samples: Sequence[Signed], *, seconds: float = 2.0) -> float:
     return done / (time.perf_counter() - started)
 
 
+def stolen_seconds() -> float:
+    """Processor seconds, of all cores together, that the host of a virtual machine gave to others so far (proc(5),
+    `steal`).
+    """
+    fields = (_PROC / "stat").read_text().split("\n", 1)[0].split()
+    return int(fields[8]) / _TICKS_A_SECOND
+
+
 def descendants(pid: int) -> list[int]:
     """The processes below `pid`, not `pid` itself, as they stand now."""
     below: dict[int, list[int]] = {}

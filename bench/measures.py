@@ -21,8 +21,8 @@ FORMAT: Final = "gesell-bench/1"
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One run: `value` in the unit of its measure, `v` as measured around it (verifications a second on one core, None
     where nothing is compared with it), and by name what else was seen: latencies `p50_ms`, `p95_ms`, `p99_ms` of whole
-    requests; processor time in cores, `service_cores`, `postgres_cores`, `load_cores`; `accepted`, a number of
-    statements; `service_mib`.
+    requests; processor time in cores, `service_cores`, `postgres_cores`, `load_cores`, and `stolen_cores`, what
+    the host of a virtual machine gave to others meanwhile; `accepted`, a number of statements; `service_mib`.
     """
 
     value: float

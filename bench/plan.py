@@ -14,6 +14,12 @@ ACCOUNTS_MIN: Final = 200
 ENTRIES_MAX: Final = 10_000_000
 
 
+#: Of the payments, what a quick run takes unless it is told: one of each kind of cost.
+QUICK_WORKLOADS: Final = frozenset(
+    {"pay.each-1000", "pay.one-c1", "pay.one-c64", "pay.legs-100", "pay.random", "pay.hot", "idle", "disk.payment"}
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One run of the harness.
@@ -113,9 +119,9 @@ class Plan:
             v_seconds=0.25,
             accounts=1_000,
             only=only,
-            workloads=workloads,
+            workloads=workloads or QUICK_WORKLOADS,
             entries_max=0,
-            sleepers=20_000,
+            sleepers=4_000,
             listeners=100,
             disk_payments=10_000,
             idle_samples=300,

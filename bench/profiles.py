@@ -88,7 +88,8 @@ async def _sample_all(plan: Plan, notebook: Notebook, tell: Callable[[str], None
         raise NoProfile("the service is not ours")
     if plan.service_arguments:
         raise NoProfile("with arguments of its own the service may be several processes, and one is sampled")
-    if not _wanted(plan):
+    # A quick run has no time for it.
+    if plan.quick or not _wanted(plan):
         return []
     sampler = _find_sampler()
     seconds = min(max(plan.seconds, SECONDS_MIN), SECONDS_MAX)
@@ -164,7 +165,8 @@ async def _start(sampler: Path, pid: int, stacks: Path, *, seconds: float) -> as
     """Start sampling; raises `NoProfile` if it ends at once, as it does where one process may not read another's."""
     sampling = await asyncio.create_subprocess_exec(
         sampler, "record", "--nonblocking", "--subprocesses", "--threads", "--format", "raw",
-        "--rate", str(SAMPLES_A_SECOND), "--duration", str(max(1, round(seconds))), "--pid", str(pid), "--output", stacks,
+        "--rate", str(SAMPLES_A_SECOND), "--duration", str(max(1, round(seconds))),
+        "--pid", str(pid), "--output", stacks,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -16,7 +16,7 @@ from random import Random
 from typing import Final
 from urllib.parse import urlsplit
 
-from bench import driver, measures
+from bench import driver, machine, measures
 from bench.driver import drive
 from bench.measures import Notebook, percentile
 from bench.orders import Order, issues, joins
@@ -154,12 +154,13 @@ class Town:
             )
             await self.stand.check(self.notebook, claim)
         await self.stand.quiet(seconds=QUIET_SECONDS)
-        before, spent = self.stand.v(), self.stand.cpu()
+        before, spent, stolen = self.stand.v(), self.stand.cpu(), machine.stolen_seconds()
         with no_collection():
             run = await drive(
                 self.stand.url, timed, connections=load.connections, seconds=load.seconds, pause=load.pause
             )
         cores = self.stand.cpu().cores_since(spent, seconds=run.seconds)
+        cores["stolen_cores"] = (machine.stolen_seconds() - stolen) / run.seconds
         await self.stand.quiet(seconds=QUIET_SECONDS)
         self._v = v = (before + self.stand.v()) / 2
         claim = Claim(after=load.after, commons=self.commons, requests=timed, run=run, refusals=load.refusals)

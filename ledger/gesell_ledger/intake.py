@@ -52,6 +52,11 @@ class Intake:
             if self._under_way == 0:
                 self._none.set()
 
+    @property
+    def ready(self) -> bool:
+        """Whether statements can be checked now."""
+        return self._checkers.ready
+
     async def stop(self, *, seconds: float = 10.0) -> None:
         """Take nothing more, and wait until what is under way has its answers, at most so long."""
         self._stopping = True
