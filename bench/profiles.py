@@ -164,7 +164,8 @@ async def _start(sampler: Path, pid: int, stacks: Path, *, seconds: float) -> as
     """Start sampling; raises `NoProfile` if it ends at once, as it does where one process may not read another's."""
     sampling = await asyncio.create_subprocess_exec(
         sampler, "record", "--nonblocking", "--subprocesses", "--threads", "--format", "raw",
-        "--rate", str(SAMPLES_A_SECOND), "--duration", str(max(1, round(seconds))), "--pid", str(pid), "--output", stacks,
+        "--rate", str(SAMPLES_A_SECOND), "--duration", str(max(1, round(seconds))),
+        "--pid", str(pid), "--output", stacks,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
