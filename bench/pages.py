@@ -20,11 +20,11 @@ _STYLE: Final = """
 :root { color-scheme: light dark; --paper: #fcfcfa; --ink: #1d2126; --grid: #dcdcd6; --quiet: #666b72;
   --good: #1a7f4b; --bad: #b3261e;
   --c1: #2b6cc4; --c2: #c96a10; --c3: #0f8a6b; --c4: #b1418c; --c5: #8a6fd1; --c6: #a08400; --c7: #3fa0c4;
-  --c8: #8b9098; --c9: #bf4a3c; }
+  --c8: #8b9098; --c9: #bf4a3c; --c10: #5d7a33; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #16181b; --ink: #e4e5e7; --grid: #3a3d42; --quiet: #9aa0a8; --good: #58c48d; --bad: #f2857b;
     --c1: #6aa5f0; --c2: #eb9a4b; --c3: #3fc4a0; --c4: #dd7fbd; --c5: #ab95ea; --c6: #cdb43b; --c7: #79c7e4;
-    --c8: #8d939c; --c9: #ea8577; } }
+    --c8: #8d939c; --c9: #ea8577; --c10: #a3c46d; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 66rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }

@@ -1,7 +1,7 @@
 """The plots of a report, as SVG that stands inside a page and takes its colours from it.
 
 Owns what is drawn from which measures. Knows no page: a colour is the name of a CSS variable of whoever embeds it
-(`--ink`, `--grid`, `--paper`, `--c1` to `--c9`), text is text in the page's own font, and nothing is fetched.
+(`--ink`, `--grid`, `--paper`, `--c1` to `--c10`), text is text in the page's own font, and nothing is fetched.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bench.wording import figure_of
 INK: Final = "#010101"
 GRID: Final = "#020202"
 PAPER: Final = "#030303"
-SERIES: Final = tuple(f"#04040{number}" for number in range(1, 10))
+SERIES: Final = tuple(f"#0404{number:02x}" for number in range(1, 11))
 _VARIABLES: Final = {
     INK: "var(--ink)",
     GRID: "var(--grid)",
