@@ -7,11 +7,12 @@ Must not know the auditor.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import structs
 
 from gesell_ledger.core.books import Books, Entry
 from gesell_ledger.core.decide import Accepted, Submission, decide
@@ -145,7 +146,7 @@ def _apply_early(scribe: Scribe, ticks: int) -> None:
     commons = scribe.books.commons
     assert commons is not None
     first, (from_tick, policy) = commons.timeline.changes
-    scribe.books.commons = dataclasses.replace(commons, timeline=Timeline((first, (from_tick - ticks, policy))))
+    scribe.books.commons = structs.replace(commons, timeline=Timeline((first, (from_tick - ticks, policy))))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import msgpack
+import msgspec
 
 from gesell_ledger.core.books import Books, Commons, Entry, Gift, Hold, Key, Kind, Member, ShareOut
 from gesell_ledger.core.decide import Accepted
@@ -257,7 +258,8 @@ def _unpack(data: bytes) -> Any:
 
 
 def _fields_of(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+    names = value.__struct_fields__ if isinstance(value, msgspec.Struct) else value.__dataclass_fields__
+    return {name: getattr(value, name) for name in names}
 
 
 def _commons_fields(commons: Commons) -> dict[str, Any]:

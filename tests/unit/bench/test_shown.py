@@ -131,7 +131,7 @@ def test_drawings_say_their_figures_in_words() -> None:
     assert "64: 3,700 payments/s" in words["connections"]
     assert "10,000,000: 8,400 payments/s" in words["size"]
     assert "SQL, a transaction a payment: 1,500 a second" in words["baselines"]
-    assert "verify 12 µs" in words["stages"]
+    assert "verify 13 µs" in words["stages"]
     assert "service from 110 to 111 MiB" in words["soak"]
 
 

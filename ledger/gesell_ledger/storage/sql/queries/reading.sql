@@ -183,8 +183,7 @@ LIMIT $4;
 SELECT max(number) FROM gesell.account WHERE commons_id = $1;
 
 -- name: list_asleep
--- Of a range of accounts those that were last brought up to date before a tick, and hold something that can melt. A
--- range, since a number of accounts found would have it read through any number that are awake.
+-- Of a range of accounts, so that all that sleep are read in bounded steps, those with something that can melt.
 SELECT number, holder, asset, balance, escrow, tick, inflows
 FROM gesell.account
 WHERE commons_id = $1 AND tick < $2 AND number >= $3 AND number < $4 AND (balance > 0 OR escrow > 0) AND asset = $5
