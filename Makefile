@@ -13,7 +13,7 @@ demo: .venv/ready
 
 # In the order of tests/conftest.py, the longest files first, and not those of the most tests.
 test: .venv/ready
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder
 
 # The whole real trace, of which `make test` replays those who pay.
 trace: .venv/ready

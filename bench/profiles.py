@@ -29,7 +29,7 @@ from bench import machine
 from bench.driver import drive
 from bench.measures import Notebook, Profile
 from bench.orders import random_payments
-from bench.plan import Plan
+from bench.plan import QUICK_WORKLOADS, Plan
 from bench.stages import Samples, read_samples, share_out
 from bench.stand import Stand
 from bench.town import Town
@@ -88,8 +88,8 @@ async def _sample_all(plan: Plan, notebook: Notebook, tell: Callable[[str], None
         raise NoProfile("the service is not ours")
     if plan.service_arguments:
         raise NoProfile("with arguments of its own the service may be several processes, and one is sampled")
-    # A quick run has no time for it.
-    if plan.quick or not _wanted(plan):
+    # A quick run has no time for it, unless it was told what to look at.
+    if (plan.quick and plan.workloads == QUICK_WORKLOADS) or not _wanted(plan):
         return []
     sampler = _find_sampler()
     seconds = min(max(plan.seconds, SECONDS_MIN), SECONDS_MAX)

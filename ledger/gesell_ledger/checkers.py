@@ -12,7 +12,7 @@ waiting.
 2. A few small statements, with nothing else under way, are checked where they are: to wake another process, and to be
    woken by it, takes longer than to verify a signature.
 3. A process that ends takes what it had with it: those requests are told to come again. One that is stuck is ended.
-   Another takes its place; while there is none at all, requests are sent away at once.
+   Another takes its place; where there is none at all for some seconds, requests are sent away.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ STEADY_SECONDS: Final = 10.0
 STUCK_SECONDS: Final = 15.0
 START_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 1.0
+#: For so long a request waits for a process where there is none.
+ALONE_SECONDS: Final = 5.0
 END_SECONDS: Final = 5.0
 
 log = structlog.get_logger("gesell.checkers")
@@ -111,6 +113,8 @@ class Checkers:
         self._in_line = 0
         self._gathering = False
         self._lines: list[_Line] = []
+        #: Since when there is no process.
+        self._alone_since: float | None = None
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -139,7 +143,7 @@ class Checkers:
 
         Raises `CheckerLost` if that can't be brought to an end.
         """
-        if not self._lines:
+        if self._alone() and not (len(pieces) <= HERE_MAX and sum(map(len, pieces)) <= HERE_MAX_BYTES):
             raise CheckerLost
         job = _Job(pieces, is_json=is_json, done=asyncio.get_running_loop().create_future())
         self._waiting.append(job)
@@ -220,10 +224,15 @@ class Checkers:
         line = _Line(self, process)
         await asyncio.get_running_loop().create_connection(lambda: line, sock=ours)
         line.greet()
-        await asyncio.wait([line.answered, line.lost], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if not line.answered.done() or line.lost.done():
-            raise OSError(f"it ended with status {await line.end()} before it answered; what it said stands above")
+        try:
+            await asyncio.wait([line.answered, line.lost], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not line.answered.done() or line.lost.done():
+                raise OSError(f"it ended with status {await line.end()} before it answered; what it said stands above")
+        except asyncio.CancelledError:
+            await line.end(at_once=True)
+            raise
         self._lines.append(line)
+        self._alone_since = None
         self.hand_out()
         return line
 
@@ -236,8 +245,7 @@ class Checkers:
                 await self._watch(line)
                 self._lines.remove(line)
                 line.give_up()
-                if not self._lines:
-                    self._send_away()
+                self._note_loss()
                 status = await line.end()
                 pause = 0.0 if time.monotonic() - began > STEADY_SECONDS else _next(pause)
                 log.error("checker_ended", status=status, again_in_seconds=pause)
@@ -261,9 +269,18 @@ class Checkers:
                 await line.end(at_once=True)
                 return
 
+    def _note_loss(self) -> None:
+        """Rule 3, where this was the last one."""
+        if not self._lines and self._alone_since is None:
+            self._alone_since = time.monotonic()
+            asyncio.get_running_loop().call_later(ALONE_SECONDS + LOOK_SECONDS, self._send_away)
+
+    def _alone(self) -> bool:
+        """Whether there has been no process for too long."""
+        return self._alone_since is not None and time.monotonic() - self._alone_since > ALONE_SECONDS
+
     def _send_away(self) -> None:
-        """Rule 3, for those who wait while nobody is there."""
-        while self._waiting:
+        while self._alone() and self._waiting:
             job = self._waiting.popleft()
             self._in_line -= len(job.pieces) - job.given
             if not job.done.done():

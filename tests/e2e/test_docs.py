@@ -204,7 +204,8 @@ SHELL = {
         "gesell key new ada.key",
         "gesell receipt",
         "/v1/prepare",
-    ),  # CI itself, and the tests here
+        "make bench",
+    ),  # CI itself, the tests here, and test_bench_command.py
     "app-developer.md": ("/balances",),  # here
     "audit.md": ("gesell audit",),  # here
     "export.md": ("--format hledger",),  # here

@@ -211,11 +211,14 @@ def test_what_was_stored_before_mentions_were_is_gone_through_by_the_migration(
 
 
 def undone(sql: str) -> list[str]:
-    """Statements that take back what a migration made: its tables, and the columns that it added."""
+    """Statements that take back what a migration did: its tables, the columns that it added, the indexes it dropped."""
     tables = re.findall(r"^CREATE TABLE gesell\.(\w+)", sql, flags=re.MULTILINE)
     altered = re.findall(r"^ALTER TABLE gesell\.(\w+)(.*?);", sql, flags=re.MULTILINE | re.DOTALL)
     columns = [(table, column) for table, text in altered for column in re.findall(r"ADD COLUMN (\w+)", text)]
+    dropped = re.findall(r"^DROP INDEX gesell\.(\w+)", sql, flags=re.MULTILINE)
+    made = "".join(earlier for _, _, earlier in migrations())
     return [
+        *(re.findall(rf"^CREATE INDEX {index} [^;]*", made, flags=re.MULTILINE)[0] for index in dropped),
         *(f"DROP TABLE gesell.{table}" for table in tables),
         *(f"ALTER TABLE gesell.{table} DROP COLUMN {column}" for table, column in columns),
     ]
