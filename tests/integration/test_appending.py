@@ -557,3 +557,39 @@ async def test_policy_that_another_service_announced_counts(database: Database, 
         (answer,) = await one.submit([town.pay(0, 1, 4_900)])
     assert in_short(answer) == "accepted"
     assert (await balances(database, town))[MEMBERS[0].public_key] == 0
+
+
+class _OnItsWay:
+    """A connection that breaks while its one statement is on its way, and an hour too long passes meanwhile."""
+
+    def __init__(self, clock: SetClock, sent: list[tuple[Any, ...]]) -> None:
+        self._clock = clock
+        self._sent = sent
+
+    async def fetchval(self, *statement: Any) -> Any:
+        self._sent.append(statement)
+        self._clock.ms += 2 * HOUR_MS
+        raise ConnectionResetError("lost")
+
+
+async def test_payment_that_may_still_arrive_is_not_refused(
+    sequencer: Sequencer, warm: Town, database: Database, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is over when it is decided a second time; the statement that was sent first knows nothing of that."""
+    sent: list[tuple[Any, ...]] = []
+    append = sequencing.append
+
+    async def append_over_a_breaking_wire(_: Any, *what: Any) -> Any:
+        return await append(_OnItsWay(clock, sent), *what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sequencing, "append", append_over_a_breaking_wire)
+    pay = warm.pay(0, 1, 5)
+    assert in_short((await sequencer.submit([pay]))[0]) == "unavailable"
+    monkeypatch.setattr(sequencing, "append", append)
+    assert in_short((await sequencer.submit([pay]))[0]) == "unavailable"
+    async with open_pool(database.dsn, connections=1) as pool:
+        assert await pool.fetchval(*sent[0]) == 1
+    assert pay.statement.id in await database.ids(warm.name)
+    assert in_short((await sequencer.submit([pay]))[0]) == "replayed"
+    # What is refused now is refused for good again.
+    assert in_short((await sequencer.submit([warm.pay(0, 1, 10**12)]))[0]) == "insufficient-funds"
