@@ -585,3 +585,27 @@ def test_end_of_the_whole_process_group_leaves_no_request_without_a_true_answer(
                 assert len(read_entries(line, town)) == len(town.begun) + accepted
         finally:
             service.end()
+
+
+async def test_stuck_process_is_ended_and_followed(unfounded: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "STUCK_SECONDS", 0.5)
+    monkeypatch.setattr(checking, "LOOK_SECONDS", 0.1)
+    pays = write_pays(unfounded, CHUNK)
+    async with opened(1) as checkers:
+        (stuck,) = checkers_of(os.getpid())
+        with frozen(stuck):
+            with pytest.raises(CheckerLost):
+                await soon(checkers.check(pays, is_json=False))
+            checked: list[Any] = await soon(checkers.check(pays, is_json=False))
+        assert all(isinstance(one, Submission) for one in checked)
+        assert checkers_of(os.getpid()) != [stuck]
+
+
+async def test_nothing_is_imported_from_the_folder_it_is_started_in(
+    unfounded: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('not the one that was meant')\n")
+    monkeypatch.chdir(tmp_path)
+    async with opened(1) as checkers:
+        (checked,) = await soon(checkers.check([write_large(unfounded)], is_json=False))
+    assert isinstance(checked, Submission)
