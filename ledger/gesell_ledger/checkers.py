@@ -65,7 +65,7 @@ _BROKEN: Final = Refusal(code="internal", detail="the statement could not be che
 
 
 class Check(Protocol):
-    """How one statement is checked (`api.pieces.check_piece`, and what becomes of a fault)."""
+    """How one statement is checked: `api.pieces.check`."""
 
     def __call__(self, piece: bytes, *, is_json: bool, min_tick_seconds: int) -> Checked: ...
 
@@ -143,7 +143,7 @@ class Checkers:
 
         Raises `CheckerLost` if that can't be brought to an end.
         """
-        if self._alone() and not (len(pieces) <= HERE_MAX and sum(map(len, pieces)) <= HERE_MAX_BYTES):
+        if self._alone() and not _few_and_small(pieces):
             raise CheckerLost
         job = _Job(pieces, is_json=is_json, done=asyncio.get_running_loop().create_future())
         self._waiting.append(job)
@@ -158,7 +158,7 @@ class Checkers:
     def hand_out(self) -> None:
         """Rule 1, for whoever has least to do first."""
         self._gathering = False
-        if 0 < self._in_line <= HERE_MAX and not any(line.load() for line in self._lines):
+        if not any(line.load() for line in self._lines):
             self._check_here()
         while self._waiting and self._lines:
             line = min(self._lines, key=_Line.load)
@@ -169,7 +169,7 @@ class Checkers:
 
     def _check_here(self) -> None:
         """Rule 2."""
-        if sum(len(piece) for job in self._waiting for piece in job.pieces) > HERE_MAX_BYTES:
+        if self._in_line > HERE_MAX or not _few_and_small([piece for job in self._waiting for piece in job.pieces]):
             return
         runs = self._take_chunk(self._in_line)
         checked: list[Checked] = [
@@ -289,6 +289,11 @@ class Checkers:
 
 def _next(pause: float) -> float:
     return min(PAUSE_MAX_SECONDS, max(PAUSE_SECONDS, 2 * pause))
+
+
+def _few_and_small(pieces: Sequence[bytes]) -> bool:
+    """Whether rule 2 is for these."""
+    return len(pieces) <= HERE_MAX and sum(map(len, pieces)) <= HERE_MAX_BYTES
 
 
 def _fitting(pieces: Sequence[bytes], first: int, most: int, left: int) -> tuple[int, int]:

@@ -160,15 +160,13 @@ class Sequencer:
             parcel.submissions.append(submission)
         await self._refuse_unknown(parcels)
         if len(parcels) == 1:
-            # Most requests speak to one commons only, and wait for nothing but its answers.
-            for commons, ready in parcels.items():
-                self._enqueue(commons, ready)
-                for parcel in ready:
-                    await parcel.answers
+            # Most requests speak to one commons only, and need no task of their own to wait for it.
+            (one,) = parcels.items()
+            await self._queue(*one)
         else:
             # One that speaks to many takes only a part of the connections, so that others get theirs.
             room = asyncio.Semaphore(COMMONS_AT_ONCE)
-            await asyncio.gather(*(self._queue(room, commons, ready) for commons, ready in parcels.items()))
+            await asyncio.gather(*(self._queue_in(room, commons, ready) for commons, ready in parcels.items()))
         return [place if isinstance(place, Refusal) else place[0].answers.result()[place[1]] for place in places]
 
     async def stop(self, *, seconds: float = 20.0) -> None:
@@ -206,11 +204,14 @@ class Sequencer:
                 raise
             return set(asked)
 
-    async def _queue(self, room: asyncio.Semaphore, commons: bytes, ready: Sequence[_Parcel]) -> None:
+    async def _queue_in(self, room: asyncio.Semaphore, commons: bytes, ready: Sequence[_Parcel]) -> None:
         async with room:
-            self._enqueue(commons, ready)
-            for parcel in ready:
-                await parcel.answers
+            await self._queue(commons, ready)
+
+    async def _queue(self, commons: bytes, ready: Sequence[_Parcel]) -> None:
+        self._enqueue(commons, ready)
+        for parcel in ready:
+            await parcel.answers
 
     def _enqueue(self, commons: bytes, ready: Sequence[_Parcel]) -> None:
         if self._stopping:

@@ -14,7 +14,7 @@ business; whether its signatures verify is `envelopes`'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -321,8 +321,8 @@ def _read_fields(body: dict[str, Any], body_bytes: bytes, min_tick_seconds: int)
             read[attribute] = reader(item)
     except (ValueError, ed25519.BadKey) as error:
         raise ValueError(f"{name}: {error}") from None
-    if not shape.required <= read.keys():
-        missing = next(name for name in shape.names if _attribute(name) not in read)
+    if not shape.required <= body.keys():
+        missing = next(name for name in shape.required if name not in body)
         raise ValueError(f"{missing}: missing")
     del read["type"]
     if shape.make is Found:
@@ -392,20 +392,15 @@ def _check_pay(statement: Pay) -> None:
 _ATTRIBUTES: Final = {"expires": "expires_ms", "for": "whom", "of": "hold"}
 
 
-def _attribute(name: str) -> str:
-    return _ATTRIBUTES.get(name, name)
-
-
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """`fields`: name on the wire → attribute and reader; `names`: those that must be there, in the order in which one
-    is missed, `required` their attributes.
+    """`fields`: name on the wire → attribute and reader; `required`: the names that must be there, a set that keeps the
+    order in which one is missed.
     """
 
     make: type[Statement]
     fields: Mapping[str, tuple[str, Callable[[object], Any]]]
-    names: tuple[str, ...]
-    required: frozenset[str]
+    required: KeysView[str]
     check: Callable[[Any], None] | None
 
 
@@ -428,9 +423,8 @@ def _shape(
         everywhere["commons"] = bin_of(16, "a commons")
     optional = {"memo": read_seal, **(optional or {})}
     readers = {**everywhere, **required, **optional}
-    fields = {name: (_attribute(name), read) for name, read in readers.items()}
-    names = (*everywhere, *required)
-    return _Shape(make, fields, names, frozenset(map(_attribute, names)), check)
+    fields = {name: (_ATTRIBUTES.get(name, name), read) for name, read in readers.items()}
+    return _Shape(make, fields, {**everywhere, **required}.keys(), check)
 
 
 _STEWARDS: Final = {

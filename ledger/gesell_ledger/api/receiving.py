@@ -38,7 +38,7 @@ async def receive(request: web.Request, take: Callable[[int], None], *, max_byte
         body = request.content.read_nowait()
         take(len(body))
         if len(body) > max_bytes:
-            raise Refused("too-large", f"a request has at most {max_bytes} bytes after decompression")
+            raise _too_large(max_bytes)
         return body
     chunks: list[bytes] = []
     size = 0
@@ -48,13 +48,17 @@ async def receive(request: web.Request, take: Callable[[int], None], *, max_byte
                 take(len(chunk))
                 size += len(chunk)
                 if size > max_bytes:
-                    raise Refused("too-large", f"a request has at most {max_bytes} bytes after decompression")
+                    raise _too_large(max_bytes)
                 chunks.append(chunk)
     except TimeoutError:
         raise Refused("timeout", f"the request did not arrive within {ARRIVAL_SECONDS:.0f} seconds") from None
     except (web.RequestPayloadError, HttpProcessingError, OSError, zlib.error) as error:
         raise Refused("malformed", f"the body can't be read: {type(error).__name__}") from None
     return b"".join(chunks)
+
+
+def _too_large(max_bytes: int) -> Refused:
+    return Refused("too-large", f"a request has at most {max_bytes} bytes after decompression")
 
 
 async def _unpacked(request: web.Request) -> AsyncIterator[bytes]:

@@ -22,7 +22,7 @@ from gesell_ledger.core.visibility import mentions_of, sides_of
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import time_of_id
 from gesell_protocol.refusals import Refusal
-from gesell_protocol.statements import LEDGER_TYPES, Found, Pay, Statement, answered_by
+from gesell_protocol.statements import LEDGER_TYPES, Found, Statement, answered_by
 
 EARLY_MS: Final = 120_000
 
@@ -146,8 +146,6 @@ def decide(books: Books, submission: Submission, *, now_ms: int, ledger: bytes) 
         signatures=submission.envelope.signatures,
         postings=decision.postings,
     )
-    if isinstance(statement, Pay):
-        return Accepted(entry, decision)  # its postings tell of all whom it concerns, and most entries are payments
     return Accepted(entry, decision, mentions_of(statement, decision.postings, _sides(books, statement)))
 
 

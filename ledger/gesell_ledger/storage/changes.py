@@ -145,6 +145,18 @@ def posting_values(
     return values
 
 
+def account_values(
+    accounts: Mapping[AccountName, Holding], numbers: Mapping[AccountName, int]
+) -> list[tuple[int, int, int, int, str]]:
+    """Accounts as they stand now, each as (number, balance, escrow, tick, the text of its inflows), by number: not for
+    locks, of which the head's is enough, but for the pages' sake.
+    """
+    return sorted(
+        (numbers[name], holding.balance, holding.escrow, holding.tick, rows.inflow_text(holding))
+        for name, holding in accounts.items()
+    )
+
+
 def leaves_of(accepted: Iterable[Accepted]) -> list[bytes]:
     """The leaf hashes of entries."""
     leaves = list[bytes]()

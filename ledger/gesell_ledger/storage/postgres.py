@@ -27,7 +27,7 @@ from gesell_ledger.core.books import (
 from gesell_ledger.core.decide import Accepted
 from gesell_ledger.core.needs import Needs
 from gesell_ledger.storage import rows
-from gesell_ledger.storage.changes import Changes, leaves_of, merge, posting_values
+from gesell_ledger.storage.changes import Changes, account_values, leaves_of, merge, posting_values
 from gesell_ledger.storage.faults import DatabaseUnfit
 from gesell_ledger.storage.queries import migrations, queries
 from gesell_protocol.demurrage import Holding
@@ -462,18 +462,12 @@ class Batch:
                 columns=["commons_id", "number", "balance", "escrow", "tick", "holder", "asset", "inflows"],
                 records=[self._account_record(name, accounts[name]) for name in new],
             )
-        changed = [
-            (self._numbers[name], holding[0], holding[1], holding[2], rows.inflow_text(holding))
-            for name, holding in accounts.items()
-            if name not in created
-        ]
+        changed = {name: holding for name, holding in accounts.items() if name not in created}
         if changed:
-            # In ascending order of number: not for locks (the head's lock is enough), but for the pages' sake.
-            changed.sort()
             await self._connection.execute(
                 _SEQUENCE["update_accounts"],
                 self._commons_id,
-                *(rows.array_text(map(str, column)) for column in zip(*changed, strict=True)),
+                *rows.column_texts(account_values(changed, self._numbers), 5),
             )
 
     def _account_record(self, name: AccountName, holding: Holding) -> tuple[object, ...]:

@@ -19,7 +19,6 @@ from gesell_protocol.policy import Policy, Timeline, read_policy
 
 _RESERVED = {name.encode(): name for name in RESERVED_HOLDERS}
 _NO_INFLOWS = pack_array([])
-_NO_INFLOWS_TEXT = f"\\\\x{_NO_INFLOWS.hex()}"
 
 #: A row of a query (asyncpg's Record speaks both ways), or of an array of rows within one (a tuple).
 Row = Any
@@ -72,7 +71,7 @@ def word_text(word: str) -> str:
 
 def inflow_text(holding: Holding) -> str:
     """A holding's window of fresh money as an item of an array's text."""
-    return bytes_text(inflow_bytes(holding)) if holding.inflows else _NO_INFLOWS_TEXT
+    return bytes_text(inflow_bytes(holding))
 
 
 def column_texts(records: Sequence[tuple[object, ...]], columns: int) -> list[str]:

@@ -39,7 +39,7 @@ def test_form_has_the_fields_of_its_statement(kind: str) -> None:
     named = {field.encode_name: field for field in msgspec.structs.fields(form)}
     assert set(named) | {"type"} == set(shape.fields)
     filled_in = {"type", "id", "expires", "ledger"}
-    assert {name for name, field in named.items() if field.required} == set(shape.names) - filled_in
+    assert {name for name, field in named.items() if field.required} == set(shape.required) - filled_in
 
 
 def test_policy_of_an_answer_is_one_that_a_form_takes() -> None:
