@@ -13,10 +13,12 @@ import functools
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +26,19 @@ from contextlib import suppress
 from pathlib import Path
 
 _FORKER = Path(__file__).with_name("forker.py")
+
+#: A program `gesell` for shells: hands its words and its standard files over, waits, and ends as the fork did. Without
+#: `site` and without what the project imports, since its own beginning is what it is there to save.
+_STAND_IN = """#!{python} -IS
+import json, os, socket, sys
+line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+line.connect({place!r})
+asked = {{"words": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}
+socket.send_fds(line, [json.dumps(asked).encode()], [0, 1, 2])
+line.recv(16)
+status = int(line.recv(16))
+sys.exit(status if status >= 0 else 128 - status)
+"""
 
 
 class Forked:
@@ -105,6 +120,17 @@ def run_gesell(
     for one in readers:
         one.join()
     return subprocess.CompletedProcess(words, status, written[out], written[err])
+
+
+@functools.cache
+def scripts() -> Path:
+    """A folder for the front of a shell's PATH, in which `gesell` is a fork as well, of this environment's programs."""
+    folder = Path(tempfile.mkdtemp(prefix="gesell-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    program = folder / "gesell"
+    program.write_text(_STAND_IN.format(python=sys.executable, place=_place()))
+    program.chmod(0o755)
+    return folder
 
 
 def _readable(line: socket.socket, seconds: float) -> bool:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from gesell_protocol.notes import WITNESS_KEY, NoteKey, read_checkpoint, read_no
 from gesell_protocol.proofs import read_extra, read_proof_file, verify_receipt
 from gesell_protocol.tree import Frontier
 from tests.e2e.wallet import Wallet
-from tests.forked import run_gesell
+from tests.forked import run_gesell, scripts
 from tests.running import Service, lay_cluster
 from tests.speaking import signer_of
 from tests.witnesses import WitnessProcess
@@ -198,7 +197,7 @@ async def test_receipts_and_checkpoints_of_the_members_page_run_as_they_are_writ
     assert len(blocks) == 2
     async with town.client() as client:
         ledger = (await client.service()).ledger
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{scripts()}:{os.environ['PATH']}"
     told = {"HOME": str(folder), "PATH": path, "GESELL_URL": town.url, "GESELL_COMMONS": town.commons}
     command = ["bash", "-euc", "\n".join(blocks).replace("did:key:z6Mk…", ledger)]
     done = await asyncio.to_thread(

@@ -28,6 +28,7 @@ from gesell_ledger.api.routes import ROUTES
 from gesell_ledger.configuration import SERVE, Options
 from gesell_protocol.refusals import CODES
 from gesell_protocol.statements import TYPES
+from tests.forked import scripts
 from tests.running import Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,7 +156,8 @@ def test_shell_walk_of_the_readme_runs_as_it_is_written(folder: Path) -> None:
     try:
         url = service.start().url
         text = f"{walk}\n{trust}".replace("http://127.0.0.1:8420", url)
-        done = _shell(text, _environment(folder, url), folder)
+        # The one walk whose commands begin as they do for everybody.
+        done = _shell(text, _environment(folder, url, programs=Path(sys.executable).parent), folder)
     finally:
         service.end()
     assert done.returncode == 0, done.stderr
@@ -241,9 +243,10 @@ def _shell(text: str, environment: dict[str, str], folder: Path) -> subprocess.C
     )
 
 
-def _environment(folder: Path, url: str) -> dict[str, str]:
-    scripts = Path(sys.executable).parent
-    return {**os.environ, "GESELL_URL": url, "PATH": f"{scripts}:{os.environ['PATH']}", "HOME": str(folder)}
+def _environment(folder: Path, url: str, *, programs: Path | None = None) -> dict[str, str]:
+    """What a shell block finds; where nothing else is said, its `gesell` begins at once."""
+    path = f"{programs or scripts()}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "GESELL_URL": url, "PATH": path, "HOME": str(folder)}
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from gesell_protocol.ed25519 import Signer
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.names import base64url, did_of, id_of, id_text, unbase64url
 from gesell_protocol.statements import LEDGER_TYPES, TYPES
+from tests.forked import scripts
 from tests.running import Service
 from tests.speaking import POLICY, Line, name_of, new_id, signer_of, write_envelope, write_found, write_token
 
@@ -485,7 +485,7 @@ def test_wallet_of_the_shell_page_works_as_it_is_written(service: Service, folde
     done = subprocess.run(
         ["bash", "-euc", walk + more],
         cwd=folder,
-        env={**os.environ, "GESELL_URL": service.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env={**os.environ, "GESELL_URL": service.url, "PATH": f"{scripts()}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -22,6 +22,7 @@ from gesell.errors import refused
 from gesell.transport import PASSING
 from gesell_protocol.names import id_text, uuid7
 from tests.e2e.wallet import Wallet
+from tests.forked import scripts
 from tests.qr_reader import png_squares, read_text, svg_squares, terminal_squares
 from tests.running import Service
 
@@ -290,7 +291,7 @@ async def test_the_walk_of_the_member_page_runs_as_it_is_written(town: Town) -> 
     found: list[str] = re.findall(r"```sh\n(.*?)```", MEMBER_PAGE.read_text(), re.DOTALL)
     (walk,) = [text for text in found if "gesell request" in text]
     environment = town.environment("bob")
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment["PATH"] = f"{scripts()}:{environment['PATH']}"
     del environment["GESELL_KEY"]
     process = await asyncio.create_subprocess_exec(
         *("bash", "-euxc", walk), cwd=town.folder, env=environment, stdout=asyncio.subprocess.PIPE

@@ -11,7 +11,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
@@ -29,6 +28,7 @@ from gesell_ledger.storage.migrate import migrate
 from gesell_ledger.storage.webhooks import SLOTS
 from gesell_protocol.envelopes import SALT_BYTES, Envelope, Memo
 from gesell_protocol.names import did_of
+from tests.forked import scripts
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.running import Service, open_folder
 from tests.speaking import POLICY, Line, name_of, signer_of, write_envelope, write_found
@@ -506,13 +506,12 @@ def test_shell_of_the_page_runs_as_it_is_written(strict: Service, folder: Path) 
     page = Path(__file__).resolve().parents[2] / "docs" / "webhooks.md"
     (text,) = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
     _key_file(folder, "bob")
-    scripts = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     names = {"GESELL_URL": strict.url, "GESELL_COMMONS": Village(strict).name.hex(), "GESELL_KEY": "bob.key"}
     command = ["bash", "-euxc", text.replace("shop.example", "93.184.215.14")]
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, **names, "PATH": scripts, "HOME": str(folder)},
+        env={**os.environ, **names, "PATH": f"{scripts()}:{os.environ['PATH']}", "HOME": str(folder)},
         capture_output=True,
         text=True,
         timeout=180,

@@ -338,8 +338,7 @@ class PrivatePostgres:
         if process is None:
             return
         for order, patience_s in ((signal.SIGINT, _FAST_S), (signal.SIGQUIT, _IMMEDIATE_S)):
-            process.send_signal(order)
-            if await _ended(process, patience_s):
+            if await _ended_when_told(process, order, patience_s):
                 break
         else:
             raise PostgresFault(
@@ -834,11 +833,20 @@ def _reports_ready(cluster: Path, pid: int) -> bool:
     return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
 
-async def _ended(process: subprocess.Popen[bytes], patience_s: float) -> bool:
-    give_up = time.monotonic() + patience_s
+async def _ended_when_told(process: subprocess.Popen[bytes], order: signal.Signals, patience_s: float) -> bool:
+    """Give it an order, and again each second, until it has ended or the patience is over; PostgreSQL heeds the first.
+
+    One that comes before the launcher becomes PostgreSQL may be lost: in a shell's background job SIGINT is ignored.
+    """
+    began = time.monotonic()
+    told = 0
     while process.poll() is None:
-        if time.monotonic() > give_up:
+        passed_s = time.monotonic() - began
+        if passed_s > patience_s:
             return False
+        if passed_s >= told:
+            process.send_signal(order)
+            told += 1
         await asyncio.sleep(_POLL_S)
     return True
 
