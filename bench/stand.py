@@ -24,7 +24,7 @@ from bench.verdicts import Claim, Verifier
 from gesell_ledger.storage.embedded import PrivatePostgres
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.names import peer_of
-from tests.running import Service, open_folder
+from tests.running import Service, lay_cluster, open_folder
 
 #: Signatures over which v is measured, by as many keys.
 SAMPLES: Final = 500
@@ -91,6 +91,8 @@ class Stand:
             yield cls(url, pid=None, database_dsn=None, ledger=await _ledger_at(url), v_seconds=v_seconds)
             return
         with open_folder() as folder:
+            if "--database" not in arguments:
+                lay_cluster(folder / "data")
             service = Service(folder, *arguments)
             try:
                 # Starting it takes seconds, in which others of this process may go on.

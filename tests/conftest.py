@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,26 +13,39 @@ from tests.running import Service, open_folder, running
 #: The files that take longest, longest first. One file is one worker's: begun last, it would keep the others waiting.
 LONGEST = (
     "e2e/test_workers.py",
-    "simulation/test_ledger_machine.py",
-    "e2e/test_replay.py",
-    "e2e/test_bad_input.py",
     "e2e/test_openapi.py",
     "e2e/test_docs.py",
-    "e2e/test_round_trip.py",
-    "integration/test_embedded.py",
+    "unit/readings/test_vouch_graph.py",
     "e2e/test_live.py",
-    "e2e/test_client_checks.py",
+    "e2e/test_round_trip.py",
+    "e2e/test_bad_input.py",
     "e2e/test_webhooks.py",
+    "integration/test_embedded.py",
+    "e2e/test_bench_payments.py",
+    "e2e/test_secrets.py",
+    "e2e/test_replay.py",
     "e2e/test_crashes.py",
-    "integration/test_import.py",
-    "e2e/test_export.py",
-    "e2e/test_requests.py",
-    "e2e/test_witnessing.py",
-    "e2e/test_examples.py",
-    "e2e/test_trust.py",
+    "integration/test_vectors.py",
+    "integration/test_fitness.py",
+    "simulation/test_ledger_machine.py",
+    "e2e/test_bench_command.py",
+    "e2e/test_client_checks.py",
+    "integration/test_checkers.py",
     "e2e/test_rekey.py",
-    "e2e/test_client_rights.py",
+    "e2e/test_witnessing.py",
+    "integration/test_cosigned.py",
+    "e2e/test_bench_groups.py",
+    "integration/test_import.py",
+    "e2e/test_rights.py",
+    "integration/test_appending.py",
+    "e2e/test_go_reader.py",
 )
+
+
+def pytest_configure() -> None:
+    """Let all that is started from here hear SIGINT: in a shell's background job it is ignored, below it too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -341,13 +341,20 @@ async def test_server_comes_back_although_an_orphan_of_it_computes(
             await busy
 
 
-async def test_start_that_is_cancelled_leaves_nothing_behind(folder: Path) -> None:
+@pytest.mark.parametrize("sigint", [signal.SIG_DFL, signal.SIG_IGN], ids=["alone", "in a background job"])
+async def test_start_that_is_cancelled_leaves_nothing_behind(folder: Path, sigint: signal.Handlers) -> None:
     postgres = PrivatePostgres(folder)
-    start = asyncio.create_task(postgres.start())
-    assert await wait_until(lambda: postgres.pid is not None, within_s=5)
-    start.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await start
+    mine = signal.signal(signal.SIGINT, sigint)
+    try:
+        start = asyncio.create_task(postgres.start())
+        assert await wait_until(lambda: postgres.pid is not None, within_s=5)
+        cancelled = time.monotonic()
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+    finally:
+        signal.signal(signal.SIGINT, mine)
+    assert time.monotonic() - cancelled < 20, "it heard the order, and did not wait for the last one"
     assert processes_in(folder / "postgres") == []
     async with PrivatePostgres(folder) as postgres:
         assert await ask(postgres, "SELECT 1") == 1
