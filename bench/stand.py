@@ -92,7 +92,7 @@ class Stand:
             return
         with open_folder() as folder:
             if "--database" not in arguments:
-                lay_cluster(folder / "data")
+                await asyncio.to_thread(lay_cluster, folder / "data")
             service = Service(folder, *arguments)
             try:
                 # Starting it takes seconds, in which others of this process may go on.
