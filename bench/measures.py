@@ -80,18 +80,24 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """Where processor time went during a workload: microseconds a payment in one stage."""
+    """Where processor time went during a workload: microseconds in one stage, for each of what its `Profile` counts."""
 
     stage: str
     microseconds: float
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """The stages of one workload, or why they could not be taken."""
+    """The stages of one workload, or why they could not be taken. `per`: what is counted, "payment" or "leg"."""
 
     workload: str
     shares: tuple[Share, ...]
+    per: str = "payment"
     why_not: str = ""
+
+    @property
+    def decimals(self) -> int:
+        """How many its microseconds are shown with: a stage of a leg costs few."""
+        return 0 if self.per == "payment" else 1
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

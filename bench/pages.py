@@ -108,7 +108,7 @@ def _shares(report: Report) -> str:
             [_cell(first.stage), *(_cell(f"{one.shares[place].microseconds:.1f}", "number") for one in taken)]
             for place, first in enumerate(taken[0].shares)
         ]
-        told = _table(("stage", *(f"{one.workload}, µs a payment" for one in taken)), rows) + told
+        told = _table(("stage", *(f"{one.workload}, µs a {one.per}" for one in taken)), rows) + told
     return f"<h2>Where the microseconds go</h2>{told}"
 
 

@@ -175,12 +175,12 @@ def _draw_baselines(report: Report) -> Plot | None:
 
 
 def _draw_stages(profiles: Sequence[Profile]) -> Plot | None:
-    """Stacked bars: microseconds of processor time a payment, stage upon stage."""
+    """Stacked bars: microseconds of processor time a payment or a leg, stage upon stage."""
     taken = [profile for profile in profiles if profile.shares]
     if not taken:
         return None
     named = [{share.stage: share.microseconds for share in profile.shares} for profile in taken]
-    rows = [profile.workload for profile in taken]
+    rows = [f"{profile.workload}, a {profile.per}" for profile in taken]
 
     def draw(axes: Axes) -> None:
         reached = [0.0] * len(taken)
@@ -193,12 +193,12 @@ def _draw_stages(profiles: Sequence[Profile]) -> Plot | None:
         axes.set_xlim(0, max(reached) * 1.12)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("microseconds of processor time a payment")
+        axes.set_xlabel("microseconds of processor time")
         axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.3), columnspacing=1.2, handlelength=1.2)
 
     words = "; ".join(
-        f"{row}: " + ", ".join(f"{stage} {shares.get(stage, 0.0):.0f} µs" for stage in STAGES)
-        for row, shares in zip(rows, named, strict=True)
+        f"{row}: " + ", ".join(f"{stage} {shares.get(stage, 0.0):.{one.decimals}f} µs" for stage in STAGES)
+        for row, shares, one in zip(rows, named, taken, strict=True)
     )
     return _plot("stages", "Where the microseconds go", words, draw)
 

@@ -28,7 +28,8 @@ import uvloop
 from bench import machine
 from bench.driver import drive
 from bench.measures import Notebook, Profile
-from bench.orders import random_payments
+from bench.orders import Order, random_payments
+from bench.payments import LEGGED, LEGS
 from bench.plan import QUICK_WORKLOADS, Plan
 from bench.stages import Samples, read_samples, share_out
 from bench.stand import Stand
@@ -48,18 +49,36 @@ _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is sampled, under the name of its measure. `most`: payments a second that are signed for, times v."""
+    """What is sampled, under the name of its measure. `most`: payments a second that are signed for, times v; each has
+    so many `legs`, and where these are many, it is they that are counted.
+    """
 
     name: str
     each: int
     connections: int
     warm_up: int
     most: float
+    draw: Callable[..., list[Order]] = random_payments
+    legs: int = 1
+
+    @property
+    def per(self) -> str:
+        """What its microseconds are shared by."""
+        return "payment" if self.legs == 1 else "leg"
 
 
 WORKLOADS: Final = (
     Workload("pay.each-1000", each=1_000, connections=4, warm_up=4, most=1.3),
     Workload("pay.one-c64", each=1, connections=64, warm_up=256, most=0.8),
+    Workload(
+        LEGGED.name,
+        each=LEGGED.each,
+        connections=LEGGED.connections,
+        warm_up=16,
+        most=0.1,
+        draw=LEGGED.draw,
+        legs=LEGS,
+    ),
 )
 
 
@@ -80,7 +99,9 @@ async def measure(plan: Plan, notebook: Notebook, tell: Callable[[str], None]) -
     try:
         await _sample_all(plan, notebook, tell)
     except NoProfile as error:
-        notebook.profiles += [Profile(workload=one.name, shares=(), why_not=str(error)) for one in _wanted(plan)]
+        notebook.profiles += [
+            Profile(workload=one.name, shares=(), per=one.per, why_not=str(error)) for one in _wanted(plan)
+        ]
 
 
 async def _sample_all(plan: Plan, notebook: Notebook, tell: Callable[[str], None]) -> list[Sampled]:
@@ -116,8 +137,8 @@ async def _sample(workload: Workload, town: Town, *, sampler: Path, seconds: flo
     stand = town.stand
     assert stand.pid is not None
     clock = seconds + FINDING_SECONDS
-    count = workload.warm_up * workload.each + int(workload.most * stand.v() * clock)
-    orders = random_payments(town.draw, count, accounts=len(town.crew.accounts))
+    signed = workload.warm_up * workload.each + int(workload.most * stand.v() * clock)
+    orders = workload.draw(town.draw, signed, accounts=len(town.crew.accounts))
     requests = await town.sign(orders, each=workload.each)
     warm, timed = requests[: workload.warm_up], requests[workload.warm_up :]
     await town.demand(warm, after=f"{workload.name}, warm-up of its profile", connections=workload.connections)
@@ -139,15 +160,17 @@ async def _sample(workload: Workload, town: Town, *, sampler: Path, seconds: flo
     accepted = await stand.check(town.notebook, claim)
     by_thread = {thread: used - threads.get(thread, 0.0) for thread, used in spent.items()}
     postgres = (after.postgres or 0.0) - (cpu.postgres or 0.0)
-    return Sampled(_profile(workload, samples, by_thread, postgres=postgres, payments=accepted), samples.by_function)
+    count = accepted * workload.legs
+    return Sampled(_profile(workload, samples, by_thread, postgres=postgres, count=count), samples.by_function)
 
 
 def _profile(
-    workload: Workload, samples: Samples, spent: Mapping[int, float], *, postgres: float, payments: int
+    workload: Workload, samples: Samples, spent: Mapping[int, float], *, postgres: float, count: int
 ) -> Profile:
     if not samples.by_thread:
-        return Profile(workload=workload.name, shares=(), why_not="the sampler saw no work")
-    return Profile(workload=workload.name, shares=share_out(samples, spent, postgres=postgres, payments=payments))
+        return Profile(workload=workload.name, shares=(), per=workload.per, why_not="the sampler saw no work")
+    shares = share_out(samples, spent, postgres=postgres, count=count)
+    return Profile(workload=workload.name, shares=shares, per=workload.per)
 
 
 # ── The sampler, and the kernel's count ──────────────────────────────────────────────────────────────────────────
@@ -213,7 +236,7 @@ def show(sampled: Sequence[Sampled]) -> str:
             lines += [f"{one.profile.workload}: {one.profile.why_not}", ""]
             continue
         total = sum(share.microseconds for share in one.profile.shares)
-        lines.append(f"{one.profile.workload}: {total:.0f} µs of processor time a payment")
+        lines.append(f"{one.profile.workload}: {total:.0f} µs of processor time a {one.profile.per}")
         lines += [
             f"  {share.microseconds:7.1f} µs  {share.microseconds / total:6.1%}  {share.stage}"
             for share in one.profile.shares
@@ -226,12 +249,13 @@ def show(sampled: Sequence[Sampled]) -> str:
 
 
 def main() -> int:
-    """`python -m bench.profiles [SECONDS]`; the exit status."""
+    """`python -m bench.profiles [SECONDS [WORKLOAD…]]`; the exit status."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS_MAX
+    plan = Plan(seconds=seconds, workloads=frozenset(sys.argv[2:]))
     print(f"{machine.describe()['cpu']}, each workload for {seconds:.0f} s", file=sys.stderr)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            print(show(runner.run(_sample_all(Plan(seconds=seconds), Notebook(), _tell))))
+            print(show(runner.run(_sample_all(plan, Notebook(), _tell))))
         except NoProfile as error:
             print(f"bench.profiles: {error}", file=sys.stderr)
             return 1

@@ -48,11 +48,14 @@ def _goal(verdict: Verdict) -> tuple[str, str, str, str]:
 def _profiles(profiles: Sequence[Profile]) -> list[str]:
     if not profiles:
         return []
-    lines = ["## Where the microseconds go\n", "Processor time a payment, in microseconds.\n"]
+    lines = ["## Where the microseconds go\n", "Processor time in microseconds, a payment or a leg.\n"]
     taken = [profile for profile in profiles if profile.shares]
     if taken:
         stages = [share.stage for share in taken[0].shares]
-        rows = [(one.workload, *(f"{share.microseconds:.0f}" for share in one.shares)) for one in taken]
+        rows = [
+            (f"{one.workload}, a {one.per}", *(f"{share.microseconds:.{one.decimals}f}" for share in one.shares))
+            for one in taken
+        ]
         lines += _table(("", *stages), rows, numbers=True)
     lines += [f"{one.workload}: {one.why_not}\n" for one in profiles if not one.shares]
     return lines

@@ -118,8 +118,9 @@ def stage_of(frames: list[str]) -> str:
     return REST
 
 
-def share_out(samples: Samples, spent: Mapping[int, float], *, postgres: float, payments: int) -> tuple[Share, ...]:
-    """Processor seconds, `spent` by each thread and by PostgreSQL, as microseconds a payment in each stage.
+def share_out(samples: Samples, spent: Mapping[int, float], *, postgres: float, count: int) -> tuple[Share, ...]:
+    """Processor seconds, `spent` by each thread and by PostgreSQL, as microseconds in each stage, shared by `count`
+    payments or legs.
 
     What a thread spent that no sample saw is `REST`: the shares sum to all that was spent.
     """
@@ -129,10 +130,10 @@ def share_out(samples: Samples, spent: Mapping[int, float], *, postgres: float, 
         seen = stages.total()
         if not seen:
             seconds[REST] += used
-        for stage, count in stages.items():
-            seconds[stage] += used * count / seen
+        for stage, samples_of in stages.items():
+            seconds[stage] += used * samples_of / seen
     seconds[POSTGRES] = postgres
-    return tuple(Share(stage=stage, microseconds=seconds[stage] / payments * 1e6) for stage in STAGES)
+    return tuple(Share(stage=stage, microseconds=seconds[stage] / count * 1e6) for stage in STAGES)
 
 
 def _without_line(frame: str) -> str:

@@ -78,8 +78,8 @@ def _profiles(report: Report) -> RenderableType:
             shown.append(Text(f"{profile.workload}: no profile: {profile.why_not}"))
             continue
         total = sum(share.microseconds for share in profile.shares)
-        stages = ", ".join(f"{share.stage} {share.microseconds:.0f}" for share in profile.shares)
-        shown.append(Text(f"{profile.workload}: {total:.0f} µs of processor time a payment: {stages}"))
+        stages = ", ".join(f"{share.stage} {share.microseconds:.{profile.decimals}f}" for share in profile.shares)
+        shown.append(Text(f"{profile.workload}: {total:.0f} µs of processor time a {profile.per}: {stages}"))
     return Group(*shown)
 
 

@@ -69,6 +69,7 @@ def noting(replaced: Mapping[str, Runs] | None = None, *, without: Sequence[str]
     notebook.checks.append(Check(after="pay.hot", acknowledged=1_234, held=True))
     shares = tuple(Share(stage=stage, microseconds=10.0 + place) for place, stage in enumerate(STAGES))
     notebook.profiles.append(Profile(workload="pay.each-1000", shares=shares))
+    notebook.profiles.append(Profile(workload="pay.legs-100", shares=shares, per="leg"))
     notebook.profiles.append(Profile(workload="pay.one-c64", shares=(), why_not="may not look"))
     return notebook.report({**ABOUT, **about})
 

@@ -111,6 +111,18 @@ def test_the_page_has_every_measure_goal_check_and_drawing() -> None:
     assert page.count("<svg") == len(drawn()) == 8
 
 
+def test_a_profile_says_what_its_microseconds_are_shared_by() -> None:
+    page = "".join(read(page_of_good()).text)
+    assert "pay.each-1000, µs a payment" in page
+    assert "pay.legs-100, µs a leg" in page
+    results = write_results(GOOD, judge_all(GOOD))
+    assert "| pay.each-1000, a payment | 10 |" in results
+    assert "| pay.legs-100, a leg | 10.0 |" in results
+    terminal = " ".join(shown(GOOD).split())
+    assert "pay.each-1000: 145 µs of processor time a payment: HTTP 10," in terminal
+    assert "pay.legs-100: 145 µs of processor time a leg: HTTP 10.0," in terminal
+
+
 def test_a_failed_check_stands_out_everywhere() -> None:
     page = "".join(read(write_page(BROKEN, judge_all(BROKEN))).text)
     for text in (page, shown(BROKEN), write_results(BROKEN, judge_all(BROKEN))):
@@ -131,7 +143,8 @@ def test_drawings_say_their_figures_in_words() -> None:
     assert "64: 3,700 payments/s" in words["connections"]
     assert "10,000,000: 8,400 payments/s" in words["size"]
     assert "SQL, a transaction a payment: 1,500 a second" in words["baselines"]
-    assert "verify 13 µs" in words["stages"]
+    assert "pay.each-1000, a payment: HTTP 10 µs" in words["stages"]
+    assert "pay.legs-100, a leg: HTTP 10.0 µs" in words["stages"]
     assert "service from 110 to 111 MiB" in words["soak"]
 
 

@@ -66,7 +66,7 @@ def test_the_kernels_time_is_shared_out_by_samples_and_none_of_it_is_lost() -> N
             "thread (8): verify_0;verify (gesell_protocol/ed25519.py:60) 400",
         ]
     )
-    shares = share_out(samples, {7: 2.0, 8: 1.0, 9: 0.25}, postgres=0.75, payments=1_000_000)
+    shares = share_out(samples, {7: 2.0, 8: 1.0, 9: 0.25}, postgres=0.75, count=1_000_000)
     told = {share.stage: share.microseconds for share in shares}
     assert tuple(told) == STAGES
     assert told == pytest.approx(
