@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from gesell_ledger.core.decide import Submission
 from gesell_protocol.envelopes import Envelope
-from gesell_protocol.fields import Leg
+from gesell_protocol.fields import leg_of
 from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import Pay
 
@@ -65,7 +65,7 @@ def _frame(packed: bytes) -> bytes:
 def _pack(checked: Checked) -> object:
     if isinstance(checked, Submission) and isinstance(checked.statement, Pay) and checked.envelope.memo is None:
         pay, envelope = checked.statement, checked.envelope
-        return envelope.body, envelope.signatures, [tuple(leg) for leg in pay.legs], *_parts_of(pay)
+        return envelope.body, envelope.signatures, list(map(tuple, pay.legs)), *_parts_of(pay)
     return pickle.dumps(checked, pickle.HIGHEST_PROTOCOL)
 
 
@@ -81,7 +81,7 @@ def _unpack(packed: object) -> Checked:
         id=name,
         expires_ms=expires_ms,
         memo=memo,
-        legs=tuple(map(Leg._make, legs)),
+        legs=tuple(map(leg_of, legs)),
         ref=ref,
         balancing=balancing,
         category=category,

@@ -28,10 +28,10 @@ from gesell_ledger.core.books import (
     ShareOut,
 )
 from gesell_protocol.amounts import BALANCE_MAX
-from gesell_protocol.demurrage import INFLOW_REASONS, melt, receive
+from gesell_protocol.demurrage import INFLOW_REASONS, holding_of, melt, receive
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.fields import Leg
-from gesell_protocol.log import Posting
+from gesell_protocol.log import Posting, posting_of
 from gesell_protocol.names import Holder, did_of
 from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import Grant, Issue, Pay, Payout, Retire, Share, Statement, Sweep
@@ -76,13 +76,14 @@ class Draft:
     def bring_up(self, peers: Iterable[bytes]) -> None:
         """Post the melt due on peer accounts, in the order given (rule 1)."""
         tick, code, timeline, melt_to = self.tick, self.code, self._timeline, self._melt_to
+        accounts, stored = self._accounts, self._stored
         gained = 0
         for peer in peers:
             name = (peer, code)
-            before = self._account(name)
+            before = accounts.get(name) or stored.get(name, NOTHING)
             if before[2] == tick:
                 continue
-            after = self._accounts[name] = melt(before, timeline, tick)
+            after = accounts[name] = melt(before, timeline, tick)
             fee = before[0] - after[0]
             if fee:
                 self._postings.append(Posting("melt", peer, code, -fee))
@@ -96,20 +97,20 @@ class Draft:
 
     def post(self, reason: str, lines: Iterable[tuple[Holder, int]]) -> None:
         """Add own postings in order (rule 2); money that reaches a peer is inflow where the law says so."""
+        # A statement may have hundreds of lines, so what is the same for all of them is looked up once.
+        code, accounts, postings, stored = self.code, self._accounts, self._postings, self._stored
+        comes_in = self._money_rests and reason in INFLOW_REASONS
         for holder, amount in lines:
-            if amount:
-                self._add(reason, holder, amount)
-
-    def _add(self, reason: str, holder: Holder, amount: int) -> None:
-        code = self.code
-        name = (holder, code)
-        account = self._account(name)
-        if amount > 0 and self._money_rests and reason in INFLOW_REASONS and not isinstance(holder, str):
-            self._accounts[name] = receive(account, amount, self._timeline)
-        else:
-            balance, escrow, tick, inflows = account
-            self._accounts[name] = Holding(balance + amount, escrow, tick, inflows)
-        self._postings.append(Posting(reason, holder, code, amount))
+            if not amount:
+                continue
+            name = (holder, code)
+            account = accounts.get(name) or stored.get(name, NOTHING)
+            if comes_in and amount > 0 and not isinstance(holder, str):
+                accounts[name] = receive(account, amount, self._timeline)
+            else:
+                balance, escrow, tick, inflows = account
+                accounts[name] = holding_of((balance + amount, escrow, tick, inflows))
+            postings.append(posting_of((reason, holder, code, amount)))
 
     def _account(self, name: AccountName) -> Holding:
         return self._accounts.get(name) or self._stored.get(name, NOTHING)

@@ -20,6 +20,7 @@ from operator import attrgetter
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 
 from gesell_ledger.core.books import ACTIVE, ESCROW, LEFT, PENDING, POOL, SUSPENDED
 from gesell_ledger.storage.folds import Changes, Cursor, Fold, Membership, Run
@@ -51,9 +52,8 @@ _Lines = Sequence[tuple[int, int, str]]
 _MEMBERSHIPS: Final = ("join", "admit", "suspend", "leave", "writeoff")
 
 
-@dataclass(slots=True)
-class _Relation:
-    """What was added between two, a < b."""
+class _Relation(msgspec.Struct, gc=False):
+    """What was added between two, a < b. A Struct, since a payment to many makes many."""
 
     first_ms: int
     last_ms: int
@@ -163,25 +163,19 @@ class Tally:
         self._sums, self._paid, self._gave = _Tick(), {}, set()
 
     def _add(self, said: Said, seq: int, lines: _Lines) -> None:
-        payer = -1
+        if said.type == "pay":
+            self._add_payment(said, lines)
+            return
         for account, amount, reason in lines:
             if account in self._reserved:
                 self._add_reserved(account, amount, reason)
             elif reason == "melt":
                 self._sums.melted -= amount
-            elif reason == "pay":
-                # Who pays stands before who is paid.
-                if amount < 0:
-                    payer = account
-                else:
-                    self._pay(said, payer, account, amount)
             elif reason == "capture":
                 hold = self._answered[said.hold]
-                self._pay(hold, self._numbers[hold.by], account, amount)
+                self._pay(hold, self._numbers[hold.by], [(account, amount)])
             else:
                 self._move_money(reason, amount)
-        if said.type == "pay":
-            return
         if said.type == "thank":
             self._give(said, lines)
         elif said.type == "vouch" and said.limit > 0:
@@ -190,6 +184,19 @@ class Tally:
             self._move(said)
         for voucher, vouchee, grains in self._run.vouches.get(seq, ()):
             self._vouches[voucher, vouchee] = grains
+
+    def _add_payment(self, said: Said, lines: _Lines) -> None:
+        legs = []
+        for account, amount, reason in lines:
+            if reason == "pay":
+                legs.append((account, amount))
+            elif account in self._reserved:
+                self._add_reserved(account, amount, reason)
+            else:
+                self._sums.melted -= amount
+        # Who pays stands before who is paid.
+        (payer, _), *legs = legs
+        self._pay(said, payer, legs)
 
     def _move_money(self, reason: str, amount: int) -> None:
         """A posting of a member's that is no payment."""
@@ -213,23 +220,26 @@ class Tally:
 
     # ── Payments, gifts, contacts ────────────────────────────────────────────────────────────────────────────────
 
-    def _pay(self, said: Said, payer: int, account: int, amount: int) -> None:
-        """One payment (rule 1) from account to account, as the payer said it."""
-        payee = self._run.accounts[account][0]
-        assert isinstance(payee, bytes)
-        relation = self._touch(said.by, payee)
-        if said.by < payee:
-            relation.a_payments += 1
-            relation.a_paid += amount
-        else:
-            relation.b_payments += 1
-            relation.b_paid += amount
-        self._sums.payments += 1
-        self._sums.volume += amount
-        self._paid[payer, account] = self._paid.get((payer, account), 0) + amount
-        if said.category:
-            _count(self._relation_sums, (said.by, payee, self._code, said.category), amount)
-            _count(self._flow_sums, (self._tick, self._code, said.category), amount)
+    def _pay(self, said: Said, payer: int, legs: Sequence[tuple[int, int]]) -> None:
+        """Payments (rule 1) from one account to others, (account, grains) each, as the payer said them."""
+        by, accounts, paid = said.by, self._run.accounts, self._paid
+        for account, amount in legs:
+            payee = accounts[account][0]
+            assert isinstance(payee, bytes)
+            relation = self._touch(by, payee)
+            if by < payee:
+                relation.a_payments += 1
+                relation.a_paid += amount
+            else:
+                relation.b_payments += 1
+                relation.b_paid += amount
+            way = (payer, account)
+            paid[way] = paid.get(way, 0) + amount
+            if said.category:
+                _count(self._relation_sums, (by, payee, self._code, said.category), amount)
+                _count(self._flow_sums, (self._tick, self._code, said.category), amount)
+        self._sums.payments += len(legs)
+        self._sums.volume += sum([amount for _, amount in legs])
 
     def _give(self, said: Said, lines: _Lines) -> None:
         """A gift that was thanked for (rules 1 and 3)."""
@@ -315,9 +325,7 @@ class Tally:
                     self._standings[receiver].thanked += 1
         changes = self._changes
         changes.memberships = [(peer, *self._memberships[peer]) for peer in sorted(self._moved)]
-        changes.relations = [
-            (*pair, *_relation_values(relation)) for pair, relation in sorted(self._relations.items(), key=_key)
-        ]
+        changes.relations = [(*pair, *astuple(self._relations[pair])) for pair in sorted(self._relations)]
         changes.vouches = [(*pair, *grains) for pair, grains in self._vouches_of_pairs().items()]
         changes.relation_sums = [(*key, *sums) for key, sums in sorted(self._relation_sums.items())]
         changes.standings = [(peer, *_standing_values(standing)) for peer, standing in self._standings.items()]
@@ -364,9 +372,4 @@ def _count(sums: dict[T, list[int]], key: T, amount: int) -> None:
         counted[1] += amount
 
 
-def _key(item: tuple[tuple[bytes, bytes], _Relation]) -> tuple[bytes, bytes]:
-    return item[0]
-
-
-_relation_values: Final = attrgetter(*(field.name for field in fields(_Relation)))
 _standing_values: Final = attrgetter(*(field.name for field in fields(_Standing)))

@@ -229,7 +229,7 @@ class Fold:
         """Store what a run came to, and the cursor after it."""
         fading = (tick_ms, tick_ms / cursor.half_life_ms)
         await self._write("store_memberships", changes.memberships)
-        await self._write("store_relations", changes.relations, *fading)
+        await self._write_relations(changes.relations, *fading)
         if changes.vouches:
             said = await self._write("store_vouches", changes.vouches)
             assert int(said.split()[-1]) == len(changes.vouches), "whoever vouched had a contact"
@@ -239,6 +239,19 @@ class Fold:
         await self._write("store_flow_sums", changes.flow_sums)
         await self._write("store_flow_pairs", changes.flow_pairs)
         await self._connection.execute(_READINGS["update_reading"], self._commons_id, *cursor)
+
+    async def _write_relations(self, relations: Sequence[tuple[Any, ...]], *more: object) -> None:
+        """Hand over the pairs, of which a payment to many makes many: numbers as text (`rows.array_text` says why), the
+        keys one after the other, since all are of 32 bytes.
+        """
+        if not relations:
+            return
+        a, b, *numbers = zip(*relations, strict=True)
+        # The text of a float is read back as the same float. Most runs have no gifts, so noughts alone are left out.
+        columns = [rows.array_text(map(str, column) if any(column) else ()) for column in numbers]
+        await self._connection.execute(
+            _READINGS["store_relations"], self._commons_id, b"".join(a), b"".join(b), *columns, *more
+        )
 
     async def _write(self, name: str, many: Sequence[tuple[Any, ...]], *more: object) -> str:
         """Hand rows to a query as one array a column."""

@@ -113,14 +113,17 @@ ON CONFLICT (commons_id, peer) DO UPDATE
 SET status = excluded.status, barred = excluded.barred, was_active = excluded.was_active;
 
 -- name: store_relations
--- What came to pass between pairs; the 1 of a tick that has counted already is taken off before the rest fades.
+-- What came to pass between pairs, whose keys stand in $2 and $3 one after the other; the 1 of a tick that has counted
+-- already is taken off before the rest fades. A column that is shorter has noughts alone.
 INSERT INTO gesell.relation AS r (commons_id, a, b, first_ms, last_ms, strength, a_payments, b_payments, a_paid, b_paid,
     a_gifts, b_gifts, a_vouches, b_vouches)
-SELECT $1::bigint, n.a, n.b, n.first_ms, n.last_ms, n.strength, n.a_payments, n.b_payments, n.a_paid, n.b_paid,
-       n.a_gifts, n.b_gifts, 0, 0
-FROM unnest($2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::float8[], $7::bigint[], $8::bigint[],
-            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
-    AS n (a, b, first_ms, last_ms, strength, a_payments, b_payments, a_paid, b_paid, a_gifts, b_gifts)
+SELECT $1::bigint, substr($2::bytea, 32 * n.place::int - 31, 32), substr($3::bytea, 32 * n.place::int - 31, 32),
+       n.first_ms, n.last_ms, n.strength, coalesce(n.a_payments, 0), coalesce(n.b_payments, 0), coalesce(n.a_paid, 0),
+       coalesce(n.b_paid, 0), coalesce(n.a_gifts, 0), coalesce(n.b_gifts, 0), 0, 0
+FROM unnest($4::text::bigint[], $5::text::bigint[], $6::text::float8[], $7::text::bigint[], $8::text::bigint[],
+            $9::text::bigint[], $10::text::bigint[], $11::text::bigint[], $12::text::bigint[])
+    WITH ORDINALITY
+    AS n (first_ms, last_ms, strength, a_payments, b_payments, a_paid, b_paid, a_gifts, b_gifts, place)
 ON CONFLICT (commons_id, a, b) DO UPDATE
 SET last_ms = excluded.last_ms,
     strength = (r.strength - CASE WHEN r.last_ms / $13::bigint = excluded.first_ms / $13::bigint THEN 1 ELSE 0 END)
