@@ -63,20 +63,27 @@ WHERE a.commons_id = $1;
 -- name: load_batch
 -- All that a batch needs, in one round trip: members, accounts, who holds a handle, keys, used ids, shares.
 SELECT
+    -- The first three are looked up one by one, and OFFSET 0 keeps it so: while a table is young, the planner takes a
+    -- commons for a few rows, and a plan that walks through all of them to find a thousand is kept when they are many.
     ARRAY(
-        SELECT ROW(peer, handle, status, joined_ms, handle_held, barred, spans, trusted, lent, vouchers, vouchees, awaits)
-        FROM gesell.member
-        WHERE commons_id = $1 AND peer = ANY($2::bytea[])
+        SELECT ROW(m.peer, m.handle, m.status, m.joined_ms, m.handle_held, m.barred, m.spans, m.trusted, m.lent, m.vouchers,
+                   m.vouchees, m.awaits)
+        FROM unnest($2::bytea[]) AS asked (peer)
+        CROSS JOIN LATERAL (SELECT * FROM gesell.member WHERE commons_id = $1 AND peer = asked.peer OFFSET 0) m
     ) AS members,
     ARRAY(
-        SELECT ROW(number, holder, asset, balance, escrow, tick, inflows)
-        FROM gesell.account
-        WHERE commons_id = $1 AND holder = ANY($3::bytea[]) AND asset = $4
+        SELECT ROW(a.number, a.holder, a.asset, a.balance, a.escrow, a.tick, a.inflows)
+        FROM unnest($3::bytea[]) AS asked (holder)
+        CROSS JOIN LATERAL (
+            SELECT * FROM gesell.account WHERE commons_id = $1 AND holder = asked.holder AND asset = $4 OFFSET 0
+        ) a
     ) AS accounts,
     ARRAY(
-        SELECT ROW(handle, peer)
-        FROM gesell.member
-        WHERE commons_id = $1 AND handle_held AND handle = ANY($5::text[])
+        SELECT ROW(m.handle, m.peer)
+        FROM unnest($5::text[]) AS asked (handle)
+        CROSS JOIN LATERAL (
+            SELECT handle, peer FROM gesell.member WHERE commons_id = $1 AND handle_held AND handle = asked.handle OFFSET 0
+        ) m
     ) AS holders,
     ARRAY(
         SELECT ROW(key, peer, rank, live)
@@ -96,9 +103,11 @@ SELECT
 
 -- name: load_holders
 -- Who holds these handles: asked a second time only for the handles that loaded members ask for.
-SELECT handle, peer
-FROM gesell.member
-WHERE commons_id = $1 AND handle_held AND handle = ANY($2::text[]);
+SELECT m.handle, m.peer
+FROM unnest($2::text[]) AS asked (handle)
+CROSS JOIN LATERAL (
+    SELECT handle, peer FROM gesell.member WHERE commons_id = $1 AND handle_held AND handle = asked.handle OFFSET 0
+) m;
 
 -- name: load_postings
 -- The postings of some entries, in their order.
