@@ -44,13 +44,13 @@ class Arguments:
     rounds: int | None = None
     "How often each workload is run (3)."
     seconds: float | None = None
-    "How long each run is (10)."
+    "How long each run is (4)."
     entries: int | None = None
     "Up to how many entries the ledger grows (10,000,000); 0 leaves growth out."
     sleepers: int | None = None
     "How many idle accounts are swept (1,000,000)."
     soak: float | None = None
-    "Minutes under full load, to see whether memory grows (0)."
+    "Minutes under full load, to see whether memory grows (60); 0 leaves it out."
     workers: int = 1
     "Worker processes of the service."
     tigerbeetle: str | None = None

@@ -57,6 +57,8 @@ SPAN_MS: Final = 100
 FUND_AT_ONCE: Final = 75
 #: Said every so many entries.
 TELL_EACH: Final = 100_000
+#: Between two looks at what the filling has added, for the readings beside it.
+KEEP_UP_SECONDS: Final = 0.5
 #: How long one statement of SQL may take: longer than any, so that a checkpoint does not end the filling.
 SECONDS: Final = 600
 
@@ -145,6 +147,19 @@ async def make_readings(dsn: str, commons: bytes) -> None:
         while (folded := await fold_run(folds, commons, half_life_ms=HALF_LIFE_MS, entries=REBUILD_RUN)) != 0:
             if folded is None:
                 await asyncio.sleep(REBUILD_WAIT_SECONDS)
+
+
+@asynccontextmanager
+async def readings_beside(dsn: str, commons: bytes) -> AsyncIterator[None]:
+    """While the block fills a commons, another process keeps its readings up, so that few are left to be made after."""
+    process = multiprocessing.get_context("spawn").Process(target=_keep_up, args=(dsn, commons), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        # What it was folding is rolled back, as if it had never begun.
+        process.terminate()
+        await asyncio.to_thread(process.join)
 
 
 class Loader:
@@ -271,9 +286,18 @@ def _count_accepted(answers: Sequence[Answer]) -> int:
     return len(answers)
 
 
-# ── In the makers' processes ─────────────────────────────────────────────────────────────────────────────────────
+# ── In processes of their own ────────────────────────────────────────────────────────────────────────────────────
 
 _desk: tuple[list[Signer], bytes] | None = None
+
+
+def _keep_up(dsn: str, commons: bytes) -> None:
+    async def go_on() -> None:
+        while True:
+            await make_readings(dsn, commons)
+            await asyncio.sleep(KEEP_UP_SECONDS)
+
+    asyncio.run(go_on())
 
 
 def _enter(seeds: Sequence[bytes], commons: bytes) -> None:

@@ -21,7 +21,7 @@ from typing import Final
 import asyncpg
 from msgspec.structs import replace
 
-from bench.filling import Filled, make_readings, open_loader
+from bench.filling import Filled, make_readings, open_loader, readings_beside
 from bench.measures import Notebook, Run
 from bench.orders import random_payments
 from bench.plan import Plan
@@ -96,9 +96,12 @@ class Ledger:
         if self.entries >= size:
             return None
         tell(f"filling a ledger from {self.entries:,} to {size:,} entries")
-        async with open_loader(
-            stand.database_dsn, ledger=stand.ledger, clock=Clock(), crew=town.crew, commons=town.commons
-        ) as loader:
+        async with (
+            open_loader(
+                stand.database_dsn, ledger=stand.ledger, clock=Clock(), crew=town.crew, commons=town.commons
+            ) as loader,
+            readings_beside(stand.database_dsn, town.commons),
+        ):
             filled = await loader.add_payments(size - self.entries, tell)
         tell("making its readings")
         await make_readings(stand.database_dsn, town.commons)

@@ -75,18 +75,18 @@ class Plan:
         cls,
         *,
         rounds: int = 3,
-        seconds: float = 10.0,
+        seconds: float = 4.0,
         accounts: int = 1_000,
         only: frozenset[str] = frozenset(),
         workloads: frozenset[str] = frozenset(),
         entries_max: int = ENTRIES_MAX,
-        soak_minutes: float = 0.0,
+        soak_minutes: float = 60.0,
         url: str | None = None,
         service_arguments: tuple[str, ...] = (),
         tigerbeetle: str | None = None,
         formance: str | None = None,
     ) -> Plan:
-        """Everything at its full size: the run that `bench/RESULTS.md` holds. Takes about an hour without a soak."""
+        """Everything at its full size: the run that `bench/RESULTS.md` holds. Half of its hours are the soak."""
         return cls(
             rounds=rounds,
             seconds=seconds,
