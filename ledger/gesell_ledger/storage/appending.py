@@ -23,7 +23,7 @@ from gesell_ledger.core.books import AccountName, Commons
 from gesell_ledger.core.decide import Accepted, Submission
 from gesell_ledger.core.needs import Needs
 from gesell_ledger.storage import rows
-from gesell_ledger.storage.changes import account_values, leaves_of, merge, posting_values
+from gesell_ledger.storage.changes import ACCOUNT_COLUMNS, account_values, leaves_of, merge, posting_values
 from gesell_ledger.storage.queries import queries
 from gesell_protocol.demurrage import Holding
 from gesell_protocol.statements import Pay
@@ -69,7 +69,7 @@ async def append(
     tree, subtrees = warm.tree.grown(leaves)
     assert tree.size == books.commons.seq, "the tree has a leaf for every entry"
     entries = [one.entry for one in accepted]
-    created = [(numbers[name], rows.bytes_text(rows.holder_bytes(name[0])), rows.word_text(name[1])) for name in new]
+    created = {name: accounts.pop(name) for name in new}
     try:
         stored = await connection.fetchval(
             _SEQUENCE["append"],
@@ -86,8 +86,8 @@ async def append(
             rows.array_text([rows.bytes_text(rows.signature_bytes(entry.signatures)) for entry in entries]),
             rows.array_text([rows.bytes_text(leaf) for leaf in leaves]),
             *rows.column_texts(posting_values(books, accepted, before, numbers), 6),
-            *rows.column_texts(account_values(accounts, numbers), 5),
-            *rows.column_texts(created, 3),
+            *rows.column_texts(account_values(accounts, numbers), ACCOUNT_COLUMNS),
+            *rows.column_texts(account_values(created, numbers), ACCOUNT_COLUMNS),
             *rows.column_texts([(level, place, rows.bytes_text(node)) for level, place, node in subtrees], 3),
         )
     except asyncpg.UniqueViolationError as error:

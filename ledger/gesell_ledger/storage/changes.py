@@ -6,7 +6,7 @@ Owns how decisions add up. Speaks no SQL; the auditor gathers in the same way wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from gesell_ledger.core.books import OFFERED, AccountName, Books, Gift, Hold, Kind
@@ -14,6 +14,9 @@ from gesell_ledger.core.decide import Accepted
 from gesell_ledger.storage import rows
 from gesell_protocol.demurrage import Holding
 from gesell_protocol.log import LEAF_MAX_BYTES, leaf_hash
+
+#: How much `account_values` tells of an account.
+ACCOUNT_COLUMNS: Final = 7
 
 
 class Changes:
@@ -147,13 +150,23 @@ def posting_values(
 
 def account_values(
     accounts: Mapping[AccountName, Holding], numbers: Mapping[AccountName, int]
-) -> list[tuple[int, int, int, int, str]]:
-    """Accounts as they stand now, each as (number, balance, escrow, tick, the text of its inflows), by number: not for
-    locks, of which the head's is enough, but for the pages' sake.
+) -> list[tuple[int, int, int, int, str, str, str]]:
+    """Accounts as they stand now, each as (number, balance, escrow, tick, inflows, holder, asset), the last three as
+    text, by number: not for locks, of which the head's is enough, but for the pages' sake.
     """
     return sorted(
-        (numbers[name], holding.balance, holding.escrow, holding.tick, rows.inflow_text(holding))
-        for name, holding in accounts.items()
+        [
+            (
+                numbers[name],
+                holding.balance,
+                holding.escrow,
+                holding.tick,
+                rows.inflow_text(holding),
+                rows.bytes_text(rows.holder_bytes(name[0])),
+                rows.word_text(name[1]),
+            )
+            for name, holding in accounts.items()
+        ]
     )
 
 

@@ -27,7 +27,7 @@ from gesell_ledger.core.books import (
 from gesell_ledger.core.decide import Accepted
 from gesell_ledger.core.needs import Needs
 from gesell_ledger.storage import rows
-from gesell_ledger.storage.changes import Changes, account_values, leaves_of, merge, posting_values
+from gesell_ledger.storage.changes import ACCOUNT_COLUMNS, Changes, account_values, leaves_of, merge, posting_values
 from gesell_ledger.storage.faults import DatabaseUnfit
 from gesell_ledger.storage.queries import migrations, queries
 from gesell_protocol.demurrage import Holding
@@ -467,7 +467,7 @@ class Batch:
             await self._connection.execute(
                 _SEQUENCE["update_accounts"],
                 self._commons_id,
-                *rows.column_texts(account_values(changed, self._numbers), 5),
+                *rows.column_texts(account_values(changed, self._numbers), ACCOUNT_COLUMNS),
             )
 
     def _account_record(self, name: AccountName, holding: Holding) -> tuple[object, ...]:

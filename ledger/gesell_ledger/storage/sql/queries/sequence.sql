@@ -132,12 +132,17 @@ SET seq = $2, at_ms = $3, accounts = $4, active_members = $5, policies = $6, thr
 WHERE commons_id = $1;
 
 -- name: update_accounts
--- Each account that a batch touched, once.
-UPDATE gesell.account a
-SET balance = u.balance, escrow = u.escrow, tick = u.tick, inflows = u.inflows
-FROM unnest($2::text::bigint[], $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text::bytea[])
-    AS u (number, balance, escrow, tick, inflows)
-WHERE a.commons_id = $1 AND a.number = u.number;
+-- Each account that a batch touched and that was there before, once.
+INSERT INTO gesell.account (commons_id, number, balance, escrow, tick, inflows, holder, asset)
+-- As an INSERT, each is found by its key alone. Of an UPDATE's join the planner makes a walk through the whole commons
+-- where it takes a commons for a few rows.
+SELECT $1::bigint, u.number, u.balance, u.escrow, u.tick, u.inflows, u.holder, u.asset
+FROM unnest(
+    $2::text::bigint[], $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text::bytea[],
+    $7::text::bytea[], $8::text::text[]
+) AS u (number, balance, escrow, tick, inflows, holder, asset)
+ON CONFLICT (commons_id, number) DO UPDATE
+SET balance = excluded.balance, escrow = excluded.escrow, tick = excluded.tick, inflows = excluded.inflows;
 
 -- name: append
 -- Payments and all that they change, if the head stands where the books do and none of the ids is known.
@@ -162,24 +167,27 @@ WITH head AS (
     ) AS u (account, seq, amount, balance, n, reason)
     WHERE EXISTS (SELECT FROM head)
 ), changed AS (
-    UPDATE gesell.account a
-    SET balance = u.balance, escrow = u.escrow, tick = u.tick, inflows = u.inflows
+    INSERT INTO gesell.account (commons_id, number, balance, escrow, tick, inflows, holder, asset)
+    SELECT $1, u.number, u.balance, u.escrow, u.tick, u.inflows, u.holder, u.asset
     FROM unnest(
-        $19::text::bigint[], $20::text::bigint[], $21::text::bigint[], $22::text::bigint[], $23::text::bytea[]
-    ) AS u (number, balance, escrow, tick, inflows)
-    WHERE a.commons_id = $1 AND a.number = u.number AND EXISTS (SELECT FROM head)
+        $19::text::bigint[], $20::text::bigint[], $21::text::bigint[], $22::text::bigint[], $23::text::bytea[],
+        $24::text::bytea[], $25::text::text[]
+    ) AS u (number, balance, escrow, tick, inflows, holder, asset)
+    WHERE EXISTS (SELECT FROM head)
+    ON CONFLICT (commons_id, number) DO UPDATE
+    SET balance = excluded.balance, escrow = excluded.escrow, tick = excluded.tick, inflows = excluded.inflows
 ), created AS (
-    INSERT INTO gesell.account (commons_id, number, balance, escrow, tick, holder, asset, inflows)
-    SELECT $1, c.number, u.balance, u.escrow, u.tick, c.holder, c.asset, u.inflows
-    FROM unnest($24::text::bigint[], $25::text::bytea[], $26::text::text[]) AS c (number, holder, asset)
-    JOIN unnest(
-        $19::text::bigint[], $20::text::bigint[], $21::text::bigint[], $22::text::bigint[], $23::text::bytea[]
-    ) AS u (number, balance, escrow, tick, inflows) USING (number)
+    INSERT INTO gesell.account (commons_id, number, balance, escrow, tick, inflows, holder, asset)
+    SELECT $1, u.number, u.balance, u.escrow, u.tick, u.inflows, u.holder, u.asset
+    FROM unnest(
+        $26::text::bigint[], $27::text::bigint[], $28::text::bigint[], $29::text::bigint[], $30::text::bytea[],
+        $31::text::bytea[], $32::text::text[]
+    ) AS u (number, balance, escrow, tick, inflows, holder, asset)
     WHERE EXISTS (SELECT FROM head)
 ), nodes AS (
     INSERT INTO gesell.subtree (commons_id, level, place, hash)
     SELECT $1, u.level, u.place, u.hash
-    FROM unnest($27::text::smallint[], $28::text::bigint[], $29::text::bytea[]) AS u (level, place, hash)
+    FROM unnest($33::text::smallint[], $34::text::bigint[], $35::text::bytea[]) AS u (level, place, hash)
     WHERE EXISTS (SELECT FROM head)
 )
 SELECT count(*) FROM head;
