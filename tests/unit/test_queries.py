@@ -30,7 +30,7 @@ def sources() -> list[str]:
 
 
 def statement(topic: str, name: str) -> str:
-    return " ".join(queries(topic)[name].split())
+    return " ".join(code_of(queries(topic)[name]).split())
 
 
 def code_of(sql: str) -> str:
