@@ -113,8 +113,8 @@ ON CONFLICT (commons_id, peer) DO UPDATE
 SET status = excluded.status, barred = excluded.barred, was_active = excluded.was_active;
 
 -- name: store_relations
--- What came to pass between pairs, whose keys stand in $2 and $3 one after the other; the 1 of a tick that has counted
--- already is taken off before the rest fades. A column that is shorter has noughts alone.
+-- What came to pass between pairs, whose keys stand in $2 and $3 one after the other.
+-- The 1 of a tick that has counted already is taken off before the rest fades. A column that is shorter has noughts alone.
 INSERT INTO gesell.relation AS r (commons_id, a, b, first_ms, last_ms, strength, a_payments, b_payments, a_paid, b_paid,
     a_gifts, b_gifts, a_vouches, b_vouches)
 SELECT $1::bigint, substr($2::bytea, 32 * n.place::int - 31, 32), substr($3::bytea, 32 * n.place::int - 31, 32),
