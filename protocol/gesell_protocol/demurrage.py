@@ -46,7 +46,7 @@ class Holding(NamedTuple):
     inflows: tuple[tuple[int, int], ...] = ()
 
 
-#: A holding of the tuple of its parts: `Holding` takes twice as long, and an entry may change hundreds.
+#: A holding of the tuple of its parts: `Holding` takes longer, and an entry may change hundreds.
 holding_of: Final[Callable[[tuple[int, int, int, tuple[tuple[int, int], ...]]], Holding]] = partial(
     tuple.__new__, Holding
 )

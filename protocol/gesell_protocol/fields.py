@@ -33,7 +33,7 @@ class Leg(NamedTuple):
     amount: int
 
 
-#: A leg of the tuple of its parts: `Leg` and `Leg._make` take twice as long, and a payment may have hundreds.
+#: A leg of the tuple of its parts: `Leg` and `Leg._make` take longer, and a payment may have hundreds.
 leg_of: Final[Callable[[tuple[bytes, int]], Leg]] = partial(tuple.__new__, Leg)
 
 

@@ -40,7 +40,7 @@ class Posting(NamedTuple):
         return f"<{self.reason} {self.amount:+d} grains of {self.asset} {holder_text(self.holder)}>"
 
 
-#: A posting of the tuple of its parts: `Posting` takes twice as long, and an entry may have hundreds.
+#: A posting of the tuple of its parts: `Posting` takes longer, and an entry may have hundreds.
 posting_of: Final[Callable[[tuple[str, Holder, str, int]], Posting]] = partial(tuple.__new__, Posting)
 
 #: Signatures as they stand in an envelope: (key, signature) pairs in ascending order of key.
