@@ -26,15 +26,16 @@ SELECT code, name, unit, scale FROM gesell.kind WHERE commons_id = $1 ORDER BY s
 -- name: load_given
 -- The gifts, holds and vouches that a batch speaks of, asked for before the members and accounts that they lead to.
 SELECT
+    -- One by one, as in load_batch.
     ARRAY(
-        SELECT ROW(id, seq, giver, receiver, kind, quantity, state)
-        FROM gesell.gift
-        WHERE commons_id = $1 AND id = ANY($2::uuid[])
+        SELECT ROW(g.id, g.seq, g.giver, g.receiver, g.kind, g.quantity, g.state)
+        FROM unnest($2::uuid[]) AS asked (id)
+        CROSS JOIN LATERAL (SELECT * FROM gesell.gift WHERE commons_id = $1 AND id = asked.id OFFSET 0) g
     ) AS gifts,
     ARRAY(
-        SELECT ROW(id, seq, payer, payee, amount, until_ms, ended IS NULL)
-        FROM gesell.hold
-        WHERE commons_id = $1 AND id = ANY($6::uuid[])
+        SELECT ROW(h.id, h.seq, h.payer, h.payee, h.amount, h.until_ms, h.ended IS NULL)
+        FROM unnest($6::uuid[]) AS asked (id)
+        CROSS JOIN LATERAL (SELECT * FROM gesell.hold WHERE commons_id = $1 AND id = asked.id OFFSET 0) h
     ) AS holds,
     ARRAY(
         SELECT ROW(v.voucher, v.vouchee, v.amount)

@@ -1,0 +1,101 @@
+"""How the sequencer's queries find rows in a database of many small commons and a large one.
+
+Its connections keep the first plan of a query, and that plan knows only how large a commons is on average. A plan that
+looks at all accounts of a commons for the two that pay is the better one for the small ones, and what brings the large
+one to a halt. So members, accounts, gifts and holds are to be found by their whole keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from gesell_ledger.storage.migrate import migrate
+from gesell_ledger.storage.postgres import open_pool
+from gesell_ledger.storage.queries import queries
+from tests.own_postgres import OwnPostgres
+
+if TYPE_CHECKING:
+    from gesell_ledger.storage.postgres import Pool
+
+#: Commons number 0 has a hundred rows in every table, the others have four.
+FILL = """
+SET session_replication_role = replica;
+CREATE TEMPORARY TABLE place AS
+SELECT greatest(0, n - 97) / 4 AS commons_id, n, sha256(n::text::bytea) AS key, md5(n::text)::uuid AS id
+FROM generate_series(1, 2000) AS n;
+INSERT INTO gesell.account (commons_id, number, balance, escrow, tick, holder, asset, inflows)
+SELECT commons_id, n, 0, 0, 0, key, 'WRG', '' FROM place;
+INSERT INTO gesell.member (commons_id, peer, joined_ms, handle_held, barred, status, handle, spans, trusted, lent,
+    vouchers, vouchees, awaits)
+SELECT commons_id, key, 0, true, false, 'active', 'm' || n, '', 0, 0, 0, 0, 0 FROM place;
+INSERT INTO gesell.gift (commons_id, seq, quantity, id, giver, receiver, kind, state)
+SELECT commons_id, n, 1, id, key, key, 'hour', 'offered' FROM place;
+INSERT INTO gesell.hold (commons_id, seq, amount, until_ms, id, payer, payee)
+SELECT commons_id, n, 1, 1, id, key, key FROM place;
+ANALYZE;
+"""
+FOUND_BY_KEY = {"account", "member", "gift", "hold"}
+NAMES = ("load_batch", "load_holders", "load_given", "update_accounts", "append")
+
+
+@pytest.fixture
+async def filled(postgres: OwnPostgres) -> AsyncIterator[Pool]:
+    name = await asyncio.to_thread(postgres.make_database)
+    await migrate(postgres.owner_dsn(name))
+    owner = await asyncpg.connect(postgres.owner_dsn(name))
+    await owner.execute(FILL)
+    await owner.close()
+    async with open_pool(postgres.service_dsn(name), connections=1, writing=True) as opened:
+        yield opened
+
+
+async def plan_of(pool: Pool, sql: str) -> Mapping[str, Any]:
+    """The plan that the sequencer's connections would keep."""
+    nothing = ", ".join(["NULL"] * max(int(number) for number in re.findall(r"\$(\d+)", sql)))
+    async with pool.acquire() as connection:
+        await connection.execute(f"PREPARE asked AS {sql}")
+        explained = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE asked ({nothing})")
+        await connection.execute("DEALLOCATE asked")
+    found: Mapping[str, Any] = json.loads(explained)[0]["Plan"]
+    return found
+
+
+def scans_of(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every step that takes rows from one of the tables."""
+    if "Scan" in plan["Node Type"] and plan.get("Relation Name") in FOUND_BY_KEY:
+        yield plan
+    for step in plan.get("Plans", ()):
+        yield from scans_of(step)
+
+
+def by_whole_key(scan: Mapping[str, Any]) -> bool:
+    return scan["Node Type"] == "Index Scan" and " AND " in scan.get("Index Cond", "")
+
+
+async def test_rows_are_found_by_their_keys_whatever_the_planner_takes_a_commons_for(filled: Pool) -> None:
+    seen = {}
+    for name in NAMES:
+        scans = list(scans_of(await plan_of(filled, queries("sequence")[name])))
+        seen[name] = len(scans)
+        assert [scan for scan in scans if not by_whole_key(scan)] == [], name
+    # What changes accounts looks at no rows: an INSERT with ON CONFLICT goes by the key in any case.
+    assert seen == {"load_batch": 3, "load_holders": 1, "load_given": 2, "update_accounts": 0, "append": 0}
+
+
+async def test_a_plan_that_walks_through_a_commons_is_noticed(filled: Pool) -> None:
+    """As the planner makes it of a condition on a list, and of a join, where nobody keeps it from doing so."""
+    for sql in (
+        "SELECT number FROM gesell.account WHERE commons_id = $1 AND holder = ANY($2::bytea[]) AND asset = $3",
+        "UPDATE gesell.account a SET balance = u.balance FROM unnest($2::bigint[], $3::bigint[]) AS u (number, balance)"
+        " WHERE a.commons_id = $1 AND a.number = u.number",
+    ):
+        scans = list(scans_of(await plan_of(filled, sql)))
+        assert scans
+        assert not all(by_whole_key(scan) for scan in scans), sql
