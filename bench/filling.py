@@ -43,6 +43,8 @@ from gesell_protocol.names import uuid7
 from gesell_protocol.statements import EXPIRES_MAX_MS, Join, Pay, read_statement, write_body
 
 if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
     from gesell_ledger.clock import LedgerClock
 
 MAKERS: Final = 2
@@ -59,6 +61,8 @@ FUND_AT_ONCE: Final = 75
 TELL_EACH: Final = 100_000
 #: Between two looks at what the filling has added, for the readings beside it.
 KEEP_UP_SECONDS: Final = 0.5
+#: How long their process may take to start.
+START_SECONDS: Final = 60.0
 #: How long one statement of SQL may take: longer than any, so that a checkpoint does not end the filling.
 SECONDS: Final = 600
 
@@ -151,11 +155,21 @@ async def make_readings(dsn: str, commons: bytes) -> None:
 
 @asynccontextmanager
 async def readings_beside(dsn: str, commons: bytes) -> AsyncIterator[None]:
-    """While the block fills a commons, another process keeps its readings up, so that few are left to be made after."""
-    process = multiprocessing.get_context("spawn").Process(target=_keep_up, args=(dsn, commons), daemon=True)
+    """While the block fills a commons, another process keeps its readings up, so that few are left to be made after.
+
+    Raises `RuntimeError` if it could not.
+    """
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(target=_keep_up, args=(dsn, commons, started), daemon=True)
     process.start()
     try:
+        # Its start takes seconds, which are not the filling's.
+        if not await asyncio.to_thread(started.wait, START_SECONDS):
+            raise RuntimeError(f"the process that makes the readings did not start: status {process.exitcode}")
         yield
+        if process.exitcode is not None:
+            raise RuntimeError(f"the process that makes the readings ended with status {process.exitcode}")
     finally:
         # What it was folding is rolled back, as if it had never begun.
         process.terminate()
@@ -291,8 +305,9 @@ def _count_accepted(answers: Sequence[Answer]) -> int:
 _desk: tuple[list[Signer], bytes] | None = None
 
 
-def _keep_up(dsn: str, commons: bytes) -> None:
+def _keep_up(dsn: str, commons: bytes, started: Event) -> None:
     async def go_on() -> None:
+        started.set()
         while True:
             await make_readings(dsn, commons)
             await asyncio.sleep(KEEP_UP_SECONDS)

@@ -32,7 +32,11 @@ from gesell_ledger.clock import Clock
 SMALL: Final = 10_000
 #: Names of measures and how many entries the ledger holds.
 SIZES: Final = (("size.10k", SMALL), ("size.100k", 100_000), ("size.1m", 1_000_000), ("size.10m", 10_000_000))
-FILL: Final = ("fill.rate", "entries added by the loader: core and storage without HTTP and verification", "entries/s")
+FILL: Final = (
+    "fill.rate",
+    "entries added by the loader: core and storage without HTTP and verification; readings made beside it",
+    "entries/s",
+)
 EACH: Final = 1_000
 CONNECTIONS: Final = 4
 #: Of the run's length so much is sent before its clock starts; and how many v are signed for in the first run.

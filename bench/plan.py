@@ -86,7 +86,7 @@ class Plan:
         tigerbeetle: str | None = None,
         formance: str | None = None,
     ) -> Plan:
-        """Everything at its full size: the run that `bench/RESULTS.md` holds. Half of its hours are the soak."""
+        """Everything at its full size: the run that `bench/RESULTS.md` holds. An hour of it is the soak."""
         return cls(
             rounds=rounds,
             seconds=seconds,

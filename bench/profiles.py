@@ -251,6 +251,12 @@ def show(sampled: Sequence[Sampled]) -> str:
 def main() -> int:
     """`python -m bench.profiles [SECONDS [WORKLOAD…]]`; the exit status."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS_MAX
+    if unknown := set(sys.argv[2:]) - {one.name for one in WORKLOADS}:
+        print(
+            f"bench.profiles: {min(unknown)} is not sampled; {', '.join(one.name for one in WORKLOADS)}",
+            file=sys.stderr,
+        )
+        return 2
     plan = Plan(seconds=seconds, workloads=frozenset(sys.argv[2:]))
     print(f"{machine.describe()['cpu']}, each workload for {seconds:.0f} s", file=sys.stderr)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

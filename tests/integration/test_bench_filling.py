@@ -6,12 +6,13 @@ Owns small fillings on a real PostgreSQL. Measures nothing.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench import filling
-from bench.filling import Refused, make_readings, open_loader, sleeper
+from bench.filling import Refused, make_readings, open_loader, readings_beside, sleeper
 from bench.signing import Crew, found, memberships
 from bench.verdicts import find_unsound
 from gesell_ledger.clock import Clock
@@ -121,3 +122,13 @@ async def _readings(founded: Filled) -> list[Any]:
             f"SELECT t.* FROM gesell.{table} t WHERE commons_id = $1 ORDER BY t::text", key_of(founded.commons)
         )
     ]
+
+
+async def test_it_is_told_where_the_readings_could_not_be_made_beside() -> None:
+    async def fill_nothing() -> None:
+        async with readings_beside("postgresql://nobody@127.0.0.1:1/nothing", bytes(16)):
+            for child in multiprocessing.active_children():
+                await asyncio.to_thread(child.join)
+
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        await fill_nothing()

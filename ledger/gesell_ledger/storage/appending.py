@@ -6,8 +6,8 @@ the books that the last batch left say what there is, and the statement stores i
 where these books end, and if no id among them is known. Otherwise it stores nothing, and the batch goes the long way.
 
 1. Payments alone: they add entries and postings, and change accounts and the head's place, time and tree.
-2. Arrays go as text, since the driver looks at each item of a list several times. New accounts stand among the changed
-   ones too, and once more with what else belongs to their rows.
+2. Arrays go as text, since the driver looks at each item of a list several times. An account is either changed or new,
+   never both: a new one whose number is taken is a fault of ours that must not pass.
 3. The head's row decides: whoever adds to the commons moves it on, and of two who would move it from the same place one
    finds it moved. Its lock is taken by the same statement, and held until the commit.
 """

@@ -246,9 +246,12 @@ class Fold:
         """
         if not relations:
             return
-        a, b, *numbers = zip(*relations, strict=True)
+        a, b, first_ms, last_ms, strength, *counts = zip(*relations, strict=True)
         # The text of a float is read back as the same float. Most runs have no gifts, so noughts alone are left out.
-        columns = [rows.array_text(map(str, column) if any(column) else ()) for column in numbers]
+        columns = [
+            *(rows.array_text(map(str, column)) for column in (first_ms, last_ms, strength)),
+            *(rows.array_text(map(str, column) if any(column) else ()) for column in counts),
+        ]
         await self._connection.execute(
             _READINGS["store_relations"], self._commons_id, b"".join(a), b"".join(b), *columns, *more
         )

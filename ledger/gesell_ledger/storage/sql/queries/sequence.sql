@@ -39,33 +39,36 @@ SELECT
     ) AS holds,
     ARRAY(
         SELECT ROW(v.voucher, v.vouchee, v.amount)
-        FROM gesell.vouch v
-        WHERE v.commons_id = $1
-          AND (v.voucher, v.vouchee) IN (SELECT u.voucher, u.vouchee FROM unnest($3::bytea[], $4::bytea[]) AS u (voucher, vouchee))
+        FROM unnest($3::bytea[], $4::bytea[]) AS asked (voucher, vouchee)
+        CROSS JOIN LATERAL (
+            SELECT * FROM gesell.vouch
+            WHERE commons_id = $1 AND voucher = asked.voucher AND vouchee = asked.vouchee OFFSET 0
+        ) v
     ) AS vouches,
     ARRAY(
-        SELECT ROW(voucher, vouchee, amount)
-        FROM gesell.vouch
-        WHERE commons_id = $1 AND voucher = ANY($5::bytea[])
+        SELECT ROW(v.voucher, v.vouchee, v.amount)
+        FROM unnest($5::bytea[]) AS asked (voucher)
+        CROSS JOIN LATERAL (SELECT * FROM gesell.vouch WHERE commons_id = $1 AND voucher = asked.voucher OFFSET 0) v
     ) AS vouches_by,
     ARRAY(
-        SELECT ROW(voucher, vouchee, amount)
-        FROM gesell.vouch
-        WHERE commons_id = $1 AND vouchee = ANY($5::bytea[])
+        SELECT ROW(v.voucher, v.vouchee, v.amount)
+        FROM unnest($5::bytea[]) AS asked (vouchee)
+        CROSS JOIN LATERAL (SELECT * FROM gesell.vouch WHERE commons_id = $1 AND vouchee = asked.vouchee OFFSET 0) v
     ) AS vouches_for;
 
 -- name: load_gift_accounts
 -- Accounts in which gifts are counted, by holder and kind.
 SELECT a.number, a.holder, a.asset, a.balance, a.escrow, a.tick, a.inflows
-FROM gesell.account a
-JOIN unnest($2::bytea[], $3::text[]) AS u (holder, asset) ON a.holder = u.holder AND a.asset = u.asset
-WHERE a.commons_id = $1;
+FROM unnest($2::bytea[], $3::text[]) AS asked (holder, asset)
+CROSS JOIN LATERAL (
+    SELECT * FROM gesell.account WHERE commons_id = $1 AND holder = asked.holder AND asset = asked.asset OFFSET 0
+) a;
 
 -- name: load_batch
 -- All that a batch needs, in one round trip: members, accounts, who holds a handle, keys, used ids, shares.
 SELECT
-    -- The first three are looked up one by one, and OFFSET 0 keeps it so: while a table is young, the planner takes a
-    -- commons for a few rows, and a plan that walks through all of them to find a thousand is kept when they are many.
+    -- All are looked up one by one, and OFFSET 0 keeps it so: where most commons are small, or the tables young, the
+    -- planner takes any for a few rows, and a plan that walks through all of them is kept for the one that has many.
     ARRAY(
         SELECT ROW(m.peer, m.handle, m.status, m.joined_ms, m.handle_held, m.barred, m.spans, m.trusted, m.lent, m.vouchers,
                    m.vouchees, m.awaits)
@@ -87,14 +90,18 @@ SELECT
         ) m
     ) AS holders,
     ARRAY(
-        SELECT ROW(key, peer, rank, live)
-        FROM gesell.peer_key
-        WHERE commons_id = $1 AND (key = ANY($6::bytea[]) OR (peer = ANY($7::bytea[]) AND live))
+        SELECT ROW(k.key, k.peer, k.rank, k.live)
+        FROM unnest($6::bytea[]) AS asked (key)
+        CROSS JOIN LATERAL (SELECT * FROM gesell.peer_key WHERE commons_id = $1 AND key = asked.key OFFSET 0) k
+        UNION ALL
+        SELECT ROW(k.key, k.peer, k.rank, k.live)
+        FROM unnest($7::bytea[]) AS asked (peer)
+        CROSS JOIN LATERAL (SELECT * FROM gesell.peer_key WHERE commons_id = $1 AND peer = asked.peer AND live OFFSET 0) k
     ) AS keys,
     ARRAY(
-        SELECT ROW(seq, at_ms, id, body, signatures)
-        FROM gesell.entry
-        WHERE commons_id = $1 AND id = ANY($8::text::uuid[])
+        SELECT ROW(e.seq, e.at_ms, e.id, e.body, e.signatures)
+        FROM unnest($8::text::uuid[]) AS asked (id)
+        CROSS JOIN LATERAL (SELECT * FROM gesell.entry WHERE commons_id = $1 AND id = asked.id OFFSET 0) e
     ) AS entries,
     ARRAY(
         SELECT ROW(id, seq, each, unpaid, paid_through)
@@ -151,7 +158,11 @@ WITH head AS (
     UPDATE gesell.commons
     SET seq = $4, at_ms = $5, accounts = $6, tree = $7
     WHERE commons_id = $1 AND seq = $2 AND ledger = $3
-      AND NOT EXISTS (SELECT FROM gesell.entry e WHERE e.commons_id = $1 AND e.id = ANY($9::text::uuid[]))
+      AND NOT EXISTS (
+          SELECT
+          FROM unnest($9::text::uuid[]) AS asked (id)
+          CROSS JOIN LATERAL (SELECT FROM gesell.entry WHERE commons_id = $1 AND id = asked.id OFFSET 0) e
+      )
     RETURNING commons_id
 ), entries AS (
     INSERT INTO gesell.entry (commons_id, seq, at_ms, id, body, signatures, leaf)
