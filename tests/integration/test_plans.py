@@ -24,7 +24,7 @@ from tests.own_postgres import OwnPostgres
 if TYPE_CHECKING:
     from gesell_ledger.storage.postgres import Pool
 
-#: Commons number 0 has a hundred rows in every table, the others have four.
+#: Commons number 0 has a hundred rows in every table, the others have four; number 1000 has a long log.
 FILL = """
 SET session_replication_role = replica;
 CREATE TEMPORARY TABLE place AS
@@ -45,6 +45,11 @@ INSERT INTO gesell.peer_key (commons_id, key, rank, live, peer)
 SELECT commons_id, key, 1, true, key FROM place;
 INSERT INTO gesell.entry (commons_id, seq, at_ms, id, body, signatures, leaf)
 SELECT commons_id, n, 1, id, key, key || key || key, key FROM place;
+INSERT INTO gesell.entry (commons_id, seq, at_ms, id, body, signatures, leaf)
+SELECT 1000, n, 1, md5(n::text)::uuid, h, h || h || h, h
+FROM generate_series(1, 20000) AS n, sha256(n::text::bytea) AS h;
+INSERT INTO gesell.subtree (commons_id, level, place, hash)
+SELECT 1000, 1, n, sha256(n::text::bytea) FROM generate_series(1, 20000) AS n;
 ANALYZE;
 """
 #: By which columns, beside the commons, rows of a table may be found.
@@ -56,6 +61,7 @@ KEYS: Mapping[str, tuple[set[str], ...]] = {
     "vouch": ({"voucher", "vouchee"}, {"voucher"}, {"vouchee"}),
     "peer_key": ({"key"}, {"peer"}),
     "entry": ({"id"},),
+    "subtree": (),
 }
 #: The queries of small and large batches, and how often each looks into these tables. Of accounts that change it looks
 #: at none: an INSERT with ON CONFLICT goes by the key in any case.
@@ -109,6 +115,19 @@ async def test_rows_are_found_by_their_keys_whatever_the_planner_takes_a_commons
     scans = list(scans_of(await plan_of(filled, queries("sequence")[name])))
     assert [scan for scan in scans if not by_key(scan)] == []
     assert len(scans) == LOOKS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "range_of"), [("list_leaves", "entry", "seq"), ("list_subtrees", "subtree", "place")]
+)
+async def test_a_tile_is_read_without_a_walk_through_the_log(
+    filled: Pool, name: str, table: str, range_of: str
+) -> None:
+    [scan] = [
+        scan for scan in scans_of(await plan_of(filled, queries("trees")[name])) if scan["Relation Name"] == table
+    ]
+    assert f"({range_of} >= " in scan.get("Index Cond", "")
+    assert f"({range_of} <= " in scan.get("Index Cond", "")
 
 
 async def test_a_plan_that_walks_through_a_commons_is_noticed(filled: Pool) -> None:
