@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from gesell_protocol.amounts import BALANCE_MAX
@@ -187,16 +188,16 @@ def _melt_large(above: int, ticks: int, ppb: int, full: int) -> tuple[int, int]:
     floor = -(-(PPB // (4 * ppb) + 1) * PPB // ppb)
     while ticks > 0:
         # The fee only falls, so for so many ticks nothing needs to be looked at: this loop is the whole cost of a
-        # sleep of years.
+        # sleep of years, and a tenth of it would be the counting of a range.
         sure = min(ticks, (above - floor) // (full + above * ppb // PPB + 1))
         if sure <= 0:
             break
         ticks -= sure
         if full:
-            for _ in range(sure):
+            for _ in repeat(None, sure):
                 above -= full + above * ppb // PPB
         else:
-            for _ in range(sure):
+            for _ in repeat(None, sure):
                 above -= above * ppb // PPB
     return above, ticks
 
