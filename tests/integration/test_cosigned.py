@@ -579,7 +579,9 @@ async def test_a_lying_witness_gets_nothing_into_the_books_and_takes_nothing_fro
     async with answering(lie) as liar, looked_after(pool, liar, witness) as metrics:
 
         async def both() -> bool:
-            return counted(metrics, liar, "refused") >= 1 and counted(metrics, witness) >= 1
+            # It is counted first and stored a moment later.
+            stored = await Cosigned(pool).load_for(grown.name, grown.size) is not None
+            return counted(metrics, liar, "refused") >= 1 and counted(metrics, witness) >= 1 and stored
 
         await until(both)
         note = read_note(await Cosigned(pool).load_for(grown.name, grown.size) or "")
