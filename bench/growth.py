@@ -53,7 +53,7 @@ Tell = Callable[[str], None]
 async def measure(plan: Plan, notebook: Notebook, tell: Tell) -> None:
     """Measure every size up to `plan.entries_max`; raises `NotHeld`, `LoadFault` and `Refused`.
 
-    Nothing is noted before all sizes are through.
+    It is noted when all sizes are through, or with the fault that ends it: what was measured until then stands.
     """
     sizes = [(name, size) for name, size in SIZES if size <= plan.entries_max]
     why_not = _why_not(plan, sizes)
@@ -70,7 +70,7 @@ async def measure(plan: Plan, notebook: Notebook, tell: Tell) -> None:
             await group.measure(name, size)
     finally:
         await group.close()
-    group.note(sizes)
+        group.note(sizes)
 
 
 def _why_not(plan: Plan, sizes: list[tuple[str, int]]) -> str:
@@ -213,7 +213,7 @@ class _Group:
             for run in self._small.get(name, ()):
                 self._notebook.note(SIZES[0][0], _title(SMALL), "payments/s", run)
         for name, size in sizes[1:]:
-            for run in self._runs[name]:
+            for run in self._runs.get(name, ()):
                 self._notebook.note(name, _title(size), "payments/s", run)
         for run in self._filled:
             self._notebook.note(*FILL, run)
