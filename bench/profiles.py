@@ -29,7 +29,7 @@ from bench import machine
 from bench.driver import drive
 from bench.measures import Notebook, Profile
 from bench.orders import Order, random_payments
-from bench.payments import LEGGED, LEGS
+from bench.payments import LEGGED
 from bench.plan import QUICK_WORKLOADS, Plan
 from bench.stages import Samples, read_samples, share_out
 from bench.stand import Stand
@@ -77,7 +77,7 @@ WORKLOADS: Final = (
         warm_up=16,
         most=0.1,
         draw=LEGGED.draw,
-        legs=LEGS,
+        legs=LEGGED.legs,
     ),
 )
 

@@ -91,8 +91,7 @@ class Stand:
             yield cls(url, pid=None, database_dsn=None, ledger=await _ledger_at(url), v_seconds=v_seconds)
             return
         with open_folder() as folder:
-            if "--database" not in arguments:
-                await asyncio.to_thread(lay_cluster, folder / "data")
+            await asyncio.to_thread(lay_cluster, folder / "data")
             service = Service(folder, *arguments)
             try:
                 # Starting it takes seconds, in which others of this process may go on.

@@ -76,14 +76,13 @@ class Draft:
     def bring_up(self, peers: Iterable[bytes]) -> None:
         """Post the melt due on peer accounts, in the order given (rule 1)."""
         tick, code, timeline, melt_to = self.tick, self.code, self._timeline, self._melt_to
-        accounts, stored = self._accounts, self._stored
         gained = 0
         for peer in peers:
             name = (peer, code)
-            before = accounts.get(name) or stored.get(name, NOTHING)
+            before = self._account(name)
             if before[2] == tick:
                 continue
-            after = accounts[name] = melt(before, timeline, tick)
+            after = self._accounts[name] = melt(before, timeline, tick)
             fee = before[0] - after[0]
             if fee:
                 self._postings.append(Posting("melt", peer, code, -fee))
@@ -98,13 +97,13 @@ class Draft:
     def post(self, reason: str, lines: Iterable[tuple[Holder, int]]) -> None:
         """Add own postings in order (rule 2); money that reaches a peer is inflow where the law says so."""
         # A statement may have hundreds of lines, so what is the same for all of them is looked up once.
-        code, accounts, postings, stored = self.code, self._accounts, self._postings, self._stored
+        code, accounts, postings = self.code, self._accounts, self._postings
         comes_in = self._money_rests and reason in INFLOW_REASONS
         for holder, amount in lines:
             if not amount:
                 continue
             name = (holder, code)
-            account = accounts.get(name) or stored.get(name, NOTHING)
+            account = self._account(name)
             if comes_in and amount > 0 and not isinstance(holder, str):
                 accounts[name] = receive(account, amount, self._timeline)
             else:
