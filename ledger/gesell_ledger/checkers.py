@@ -11,7 +11,9 @@ waiting.
    chunks, so that requests of one statement share the cost of handing them over.
 2. A few small statements, with nothing else under way, are checked where they are: to wake another process, and to be
    woken by it, takes longer than to verify a signature.
-3. A process that ends takes what it had with it: those requests are told to come again. One that is stuck is ended.
+3. Small requests have a queue of their own, and it and the other one take turns: a payment never waits for megabytes of
+   somebody else's to be gone through (`queues`).
+4. A process that ends takes what it had with it: those requests are told to come again. One that is stuck is ended.
    Another takes its place; where there is none at all for some seconds, requests are sent away.
 """
 
@@ -31,6 +33,7 @@ import structlog
 
 from gesell_ledger.checked import HEAD_BYTES, Broken, Checked, Parcel, read_checked, write_parcels
 from gesell_ledger.core.decide import Submission
+from gesell_ledger.queues import FEW, Queues
 from gesell_ledger.storage.faults import Fault
 from gesell_protocol.refusals import Refusal
 
@@ -45,6 +48,8 @@ AHEAD_WHOLE: Final = 6
 #: So many statements, of so many bytes in all, are few and small (rule 2): what three payments have.
 HERE_MAX: Final = 3
 HERE_MAX_BYTES: Final = 1_200
+#: A small request (rule 3): what a dozen payments have, or forty signatures.
+SMALL_BYTES: Final = 4 * 1024
 CHECKERS_MAX: Final = 4
 PAUSE_SECONDS: Final = 0.1
 PAUSE_MAX_SECONDS: Final = 5.0
@@ -109,7 +114,7 @@ class Checkers:
         self._check = check
         self._count = processes
         self._min_tick_seconds = min_tick_seconds
-        self._waiting: deque[_Job] = deque()
+        self._waiting: Queues[_Job] = Queues()
         self._in_line = 0
         self._gathering = False
         self._lines: list[_Line] = []
@@ -146,7 +151,7 @@ class Checkers:
         if self._alone() and not _few_and_small(pieces):
             raise CheckerLost
         job = _Job(pieces, is_json=is_json, done=asyncio.get_running_loop().create_future())
-        self._waiting.append(job)
+        (self._waiting.few if _is_small(pieces) else self._waiting.many).append(job)
         self._in_line += len(pieces)
         if not self._gathering:
             # What other connections have brought by now is read first, so that it goes along.
@@ -160,12 +165,16 @@ class Checkers:
         self._gathering = False
         if not any(line.load() for line in self._lines):
             self._check_here()
-        while self._waiting and self._lines:
-            line = min(self._lines, key=_Line.load)
+        lines = [line for line in self._lines if line.takes()]
+        while self._in_line and lines:
+            line = min(lines, key=_Line.load)
             if line.load() >= (AHEAD if self._in_line < CHUNK else AHEAD_WHOLE):
-                return
-            # Rounded up, so that nothing is left when each has had its part.
-            line.send(self._take_chunk(min(CHUNK, -(-self._in_line // self._idle()))))
+                break
+            # Parted among those with nothing to do, rounded up, so that nothing is left when each has had its part.
+            idle = max(1, sum(one.load() == 0 for one in lines))
+            line.send(self._take_chunk(min(CHUNK, -(-self._in_line // idle))))
+        if not self._lines:
+            self._send_away()
 
     def _check_here(self) -> None:
         """Rule 2."""
@@ -179,26 +188,23 @@ class Checkers:
         ]
         take_back(runs, checked)
 
-    def _idle(self) -> int:
-        """Among how many processes to part what waits: those with nothing to do, or one."""
-        return max(1, sum(line.load() == 0 for line in self._lines))
-
     def _take_chunk(self, room: int) -> list[_Run]:
         runs: list[_Run] = []
         left = CHUNK_BYTES
-        while room > 0 and left > 0 and self._waiting:
-            job = self._waiting[0]
-            # A request that was given up, because a process ended, is not worth more work.
-            gone = job.done.done()
-            size = len(job.pieces) - job.given
-            if not gone:
-                size, left = _fitting(job.pieces, job.given, min(room, size), left)
-                runs.append((job, job.given, size))
-                room -= size
-            self._in_line -= size
-            job.given += size
-            if job.given == len(job.pieces):
-                self._waiting.popleft()
+        for waiting in self._waiting.turn():
+            while room > 0 and left > 0 and waiting:
+                job = waiting[0]
+                # A request that was given up, because a process ended, is not worth more work.
+                gone = job.done.done()
+                size = len(job.pieces) - job.given
+                if not gone:
+                    size, left = _fitting(job.pieces, job.given, min(room, size), left)
+                    runs.append((job, job.given, size))
+                    room -= size
+                self._in_line -= size
+                job.given += size
+                if job.given == len(job.pieces):
+                    waiting.popleft()
         return runs
 
     async def _open(self) -> _Line:
@@ -270,7 +276,7 @@ class Checkers:
                 return
 
     def _note_loss(self) -> None:
-        """Rule 3, where this was the last one."""
+        """Rule 4, where this was the last one."""
         if not self._lines and self._alone_since is None:
             self._alone_since = time.monotonic()
             asyncio.get_running_loop().call_later(ALONE_SECONDS + LOOK_SECONDS, self._send_away)
@@ -280,11 +286,13 @@ class Checkers:
         return self._alone_since is not None and time.monotonic() - self._alone_since > ALONE_SECONDS
 
     def _send_away(self) -> None:
-        while self._alone() and self._waiting:
-            job = self._waiting.popleft()
-            self._in_line -= len(job.pieces) - job.given
+        if not self._alone():
+            return
+        for job in self._waiting:
             if not job.done.done():
                 job.done.set_exception(CheckerLost())
+        self._waiting.clear()
+        self._in_line = 0
 
 
 def _next(pause: float) -> float:
@@ -294,6 +302,11 @@ def _next(pause: float) -> float:
 def _few_and_small(pieces: Sequence[bytes]) -> bool:
     """Whether rule 2 is for these."""
     return len(pieces) <= HERE_MAX and sum(map(len, pieces)) <= HERE_MAX_BYTES
+
+
+def _is_small(pieces: Sequence[bytes]) -> bool:
+    """Whether rule 3 has these in the queue of few."""
+    return len(pieces) <= FEW and sum(map(len, pieces)) <= SMALL_BYTES
 
 
 def _fitting(pieces: Sequence[bytes], first: int, most: int, left: int) -> tuple[int, int]:
@@ -323,6 +336,10 @@ class _Line(asyncio.Protocol):
         """How many chunks it has."""
         return len(self._given)
 
+    def takes(self) -> bool:
+        """Whether what is sent would reach it: its end is seen here before it is out of the list of processes."""
+        return self._transport is not None and not self._transport.is_closing()
+
     def stuck(self) -> bool:
         """Whether it has had a chunk for longer than any takes."""
         return bool(self._given) and time.monotonic() - self._since > STUCK_SECONDS
@@ -345,7 +362,7 @@ class _Line(asyncio.Protocol):
         self._transport.write(write_parcels(parcels))
 
     def give_up(self) -> None:
-        """Rule 3."""
+        """Rule 4."""
         while self._given:
             for job, _, _ in self._given.popleft():
                 if not job.done.done():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from gesell_ledger.checkers import CheckerLost, Checkers
+from gesell_ledger.queues import FEW
 from gesell_ledger.sequencer import Answer, Sequencer, Unavailable
 
 
@@ -17,13 +18,15 @@ class Intake:
     """Takes statements, gives answers. One per process; safe for any number of requests at once.
 
     At most `in_flight` statements are under way; beyond, a request gets `Unavailable` at once and nothing of it is
-    looked at, so memory stays bounded and an overload shows early.
+    looked at, so memory stays bounded and an overload shows early. Of these, `kept` are for requests of few statements
+    alone, so that those of many never shut out a payment.
     """
 
-    def __init__(self, sequencer: Sequencer, checkers: Checkers, *, in_flight: int = 30_000) -> None:
+    def __init__(self, sequencer: Sequencer, checkers: Checkers, *, in_flight: int = 30_000, kept: int = 2_000) -> None:
         self._sequencer = sequencer
         self._checkers = checkers
         self._room = in_flight
+        self._kept = kept
         self._stopping = False
         self._under_way = 0
         self._none = asyncio.Event()
@@ -37,7 +40,7 @@ class Intake:
         """
         if self._stopping:
             raise Unavailable("the service is stopping", retry_after=2)
-        if len(pieces) > self._room:
+        if len(pieces) > self._room - (self._kept if len(pieces) > FEW else 0):
             raise Unavailable("too many statements are under way", retry_after=1)
         self._room -= len(pieces)
         self._under_way += 1

@@ -3,7 +3,8 @@
 Owns the order in which statements act, the batches, and what is answered when the database fails. Knows no rule of
 the books (`core.decide` does) and no SQL (`storage.postgres` does).
 
-1. A batch is everything that has arrived for a commons, up to 1,000 statements; it waits for nobody.
+1. A batch is everything that has arrived for a commons, up to 1,000 statements; it waits for nobody. Where more has
+   arrived, requests of few statements and those of many take turns (`queues`).
 2. While the database works on one batch, the next collects.
 3. An answer leaves after the commit that makes it durable, never before.
 4. If it is unknown whether a commit took effect, the batch runs again from the start: the lock on the head waits for
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -29,6 +30,7 @@ from gesell_ledger.core.books import NOTHING, AccountName, Books
 from gesell_ledger.core.decide import Accepted, Outcome, Replay, Submission, decide
 from gesell_ledger.core.needs import Needs, needs_of
 from gesell_ledger.metrics import Metrics
+from gesell_ledger.queues import FEW, Queues
 from gesell_ledger.storage.appending import append, can_append
 from gesell_ledger.storage.faults import ClockFault, is_transient
 from gesell_ledger.storage.postgres import Batch, Rules, Warm, find_commons
@@ -132,7 +134,7 @@ class Sequencer:
         self._ledger = ledger
         self._metrics = metrics
         self._rules = Rules()
-        self._lines: dict[bytes, deque[_Parcel]] = {}
+        self._lines: dict[bytes, Queues[_Parcel]] = {}
         self._warm: dict[bytes, Warm] = {}
         self._warm_size = 0
         #: commons → where its head stood when a statement of the short way was lost, and until when that matters
@@ -219,13 +221,14 @@ class Sequencer:
             return
         line = self._lines.get(commons)
         if line is None:
-            line = self._lines[commons] = deque()
+            line = self._lines[commons] = Queues()
             task = asyncio.get_running_loop().create_task(self._run(commons, line))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        line.extend(ready)
+        few = len(ready) == 1 and len(ready[0].submissions) <= FEW
+        (line.few if few else line.many).extend(ready)
 
-    async def _run(self, commons: bytes, line: deque[_Parcel]) -> None:
+    async def _run(self, commons: bytes, line: Queues[_Parcel]) -> None:
         """Decide batch after batch until nobody waits; then the line closes."""
         while line:
             batch = _take(line)
@@ -455,16 +458,17 @@ def _weight(submission: Submission) -> int:
     return 1
 
 
-def _take(line: deque[_Parcel]) -> list[_Parcel]:
+def _take(line: Queues[_Parcel]) -> list[_Parcel]:
     """The next batch: in order, up to the bounds, at least one parcel."""
-    batch = [line.popleft()]
-    size, weight = len(batch[0].submissions), batch[0].weight
-    while line:
-        size += len(line[0].submissions)
-        weight += line[0].weight
-        if size > BATCH_MAX or weight > BATCH_WEIGHT_MAX:
-            break
-        batch.append(line.popleft())
+    batch: list[_Parcel] = []
+    size = weight = 0
+    for waiting in line.turn():
+        while waiting:
+            size += len(waiting[0].submissions)
+            weight += waiting[0].weight
+            if batch and (size > BATCH_MAX or weight > BATCH_WEIGHT_MAX):
+                return batch
+            batch.append(waiting.popleft())
     return batch
 
 

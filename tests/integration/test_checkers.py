@@ -29,6 +29,7 @@ from gesell_ledger.api import pieces
 from gesell_ledger.checkers import AHEAD_WHOLE, CHUNK, HERE_MAX, HERE_MAX_BYTES, CheckerLost, Checkers
 from gesell_ledger.core.decide import Submission
 from gesell_ledger.intake import Intake
+from gesell_ledger.queues import FEW
 from gesell_ledger.sequencer import Answer, Sequencer, Unavailable
 from gesell_protocol.canonical import pack_array
 from gesell_protocol.envelopes import Envelope, Memo, verify_envelope
@@ -288,6 +289,36 @@ async def test_lone_one_is_answered_with_every_process_killed(unfounded: Town, m
             assert isinstance(checked, Submission)
 
 
+# ── Rule 3: small requests and large ones ────────────────────────────────────────────────────────────────────────
+
+
+async def test_payment_does_not_wait_for_a_long_request_that_came_before(unfounded: Town) -> None:
+    long, (pay,) = write_pays(unfounded, 4 * AHEAD_WHOLE * CHUNK), write_pays(unfounded, 1)
+    async with opened(1) as checkers:
+        with frozen(*checkers_of(os.getpid())):
+            waited = asyncio.create_task(checkers.check(long, is_json=False))
+            await asyncio.sleep(0)
+            paid = asyncio.create_task(checkers.check([pay], is_json=False))
+            await asyncio.sleep(A_WHILE)
+        await soon(paid)
+        assert not waited.done()
+        assert len(await soon(waited)) == len(long)
+
+
+async def test_long_request_does_not_wait_for_all_short_ones_that_come(unfounded: Town) -> None:
+    few, long = write_pays(unfounded, FEW // 2), write_pays(unfounded, CHUNK + 1)
+    async with opened(1) as checkers:
+        with frozen(*checkers_of(os.getpid())):
+            count = 4 * AHEAD_WHOLE * CHUNK // len(few)
+            short = [asyncio.create_task(checkers.check(few, is_json=False)) for _ in range(count)]
+            await asyncio.sleep(0)
+            waited = asyncio.create_task(checkers.check(long, is_json=False))
+            await asyncio.sleep(A_WHILE)
+        await soon(waited)
+        assert not all(one.done() for one in short)
+        await soon(asyncio.gather(*short))
+
+
 # ── A process that ends with its work ────────────────────────────────────────────────────────────────────────────
 
 
@@ -362,6 +393,34 @@ async def test_processes_that_are_killed_again_and_again_are_replaced(
         checked: list[Any] = await soon(checkers.check(pays, is_json=False))
     assert len(met) == 5
     assert all(isinstance(one, Submission) for one in checked)
+
+
+async def test_process_that_is_about_to_be_missed_is_given_nothing(unfounded: Town) -> None:
+    pays = write_pays(unfounded, CHUNK)
+    async with opened(2) as checkers:
+        transport = checkers._lines[0]._transport
+        assert transport is not None
+        transport.abort()  # as when its end was seen, some turns of the loop before it is off the list
+        checked: list[Any] = await soon(checkers.check(pays, is_json=False))
+    assert all(isinstance(one, Submission) for one in checked)
+
+
+async def test_requests_that_find_no_process_for_long_are_sent_away_whatever_comes_together(
+    unfounded: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(checking, "ALONE_SECONDS", 0.2)
+    monkeypatch.setattr(checking, "LOOK_SECONDS", 0.1)
+    pays = write_pays(unfounded, HERE_MAX)
+    async with opened(1) as checkers:
+        for process in checkers_of(os.getpid()):
+            os.kill(process, signal.SIGKILL)
+        await asyncio.sleep(A_WHILE)
+        both = await soon(
+            asyncio.gather(*(checkers.check(pays, is_json=False) for _ in range(2)), return_exceptions=True)
+        )
+        assert [type(one) for one in both] == [CheckerLost, CheckerLost]
+        assert len(await soon(checkers.check(pays, is_json=False))) == HERE_MAX
 
 
 # ── A fault of ours ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import asyncpg
 import pytest
@@ -23,6 +24,7 @@ from gesell_ledger.core.books import Books, Decision
 from gesell_ledger.core.decide import Submission
 from gesell_ledger.intake import Intake
 from gesell_ledger.metrics import Metrics
+from gesell_ledger.queues import FEW
 from gesell_ledger.sequencer import Answer, Receipted, Sequencer, Unavailable
 from gesell_ledger.storage.embedded import PrivatePostgres
 from gesell_ledger.storage.migrate import migrate
@@ -443,7 +445,7 @@ async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
 ) -> None:
     checkers = Checkers(check, processes=1, min_tick_seconds=1)
     await checkers.start()
-    intake = Intake(sequencer, checkers, in_flight=20)
+    intake = Intake(sequencer, checkers, in_flight=20, kept=0)
     packed = [pack_array(town.write_pay(n % 6, (n + 1) % 6).wire()) for n in range(40)]
     before = await database.ids(town.name)
     try:
@@ -469,6 +471,62 @@ async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
     finally:
         await checkers.close()
     assert len(await database.ids(town.name)) == len(before) + 40
+
+
+async def test_requests_of_many_leave_room_for_those_of_few(
+    sequencer: Sequencer, town: Town, database: Database
+) -> None:
+    checkers = Checkers(check, processes=1, min_tick_seconds=1)
+    await checkers.start()
+    intake = Intake(sequencer, checkers, in_flight=60, kept=20)
+    packed = [pack_array(town.write_pay(n % 6, (n + 1) % 6).wire()) for n in range(60)]
+    many = FEW + 4
+    try:
+        async with database.held(town.name):
+            asked = [
+                asyncio.create_task(intake.submit(packed[at : at + many], is_json=False)) for at in range(0, 40, many)
+            ]
+            await asyncio.sleep(0.1)
+            with pytest.raises(Unavailable):
+                await intake.submit(packed[40 : 40 + many], is_json=False)
+            asked += [asyncio.create_task(intake.submit([one], is_json=False)) for one in packed[40:]]
+            await asyncio.sleep(0.1)
+            with pytest.raises(Unavailable):
+                await intake.submit(packed[:1], is_json=False)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answers = [answer for answers in await asyncio.gather(*asked) for answer in answers]
+    finally:
+        await checkers.close()
+    assert list(map(in_short, answers)) == ["accepted"] * 60
+
+
+async def test_payment_waits_for_one_batch_of_others_and_these_for_one_of_payments(
+    sequencer: Sequencer, town: Town, database: Database
+) -> None:
+    """Both ways round: a payment behind ten full requests, and a full request behind many payments."""
+    full = [[town.write_pay(n % 6, (n + 1) % 6) for n in range(FEW + 1)] for _ in range(10)]
+    ended: list[str] = []
+
+    async def ask(name: str, said: Sequence[Envelope]) -> None:
+        assert {in_short(one) for one in await sequencer.submit(list(map(submission_of, said)))} == {"accepted"}
+        ended.append(name)
+
+    with mock.patch.object(sequencing, "BATCH_MAX", FEW + 1):
+        async with database.held(town.name), asyncio.timeout(PATIENCE_SECONDS):
+            asked = [asyncio.create_task(ask("many", said)) for said in full]
+            await asyncio.sleep(0.1)
+            asked += [asyncio.create_task(ask("few", [town.write_pay()]))]
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*asked)
+        assert "few" in ended[:3]
+        ended.clear()
+        async with database.held(town.name), asyncio.timeout(PATIENCE_SECONDS):
+            asked = [asyncio.create_task(ask("few", [town.write_pay()])) for _ in range(10 * FEW)]
+            await asyncio.sleep(0.1)
+            asked += [asyncio.create_task(ask("many", [town.write_pay() for _ in range(FEW + 1)]))]
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*asked)
+        assert "many" in ended[: 3 * (FEW + 1)]
 
 
 async def test_answers_of_one_request_come_in_the_order_sent_with_bad_ones_among_them(
