@@ -25,10 +25,11 @@ from gesell_ledger.core.holds import DAY_MS
 from gesell_ledger.core.present import has_melt_due
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.own_statements import own_statement
-from gesell_ledger.sequencer import Receipted, Sequencer, Unavailable
+from gesell_ledger.sequencer import Sequencer, Unavailable
 from gesell_ledger.storage.faults import ClockFault, is_transient
 from gesell_ledger.storage.reading import Reader
 from gesell_protocol.ed25519 import Signer
+from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import PAYOUT_MAX, SWEEP_MAX
 
 #: So many accounts are looked at in one go …
@@ -42,6 +43,9 @@ ROUND_SECONDS: Final = 0.5
 SWEEP_ROUNDS: Final = 20
 #: Of so many commons it is remembered that this tick's sweep is done; beyond, they are looked at once more.
 SWEPT_MAX: Final = 100_000
+
+#: Refusals that speak of the moment and not of the books.
+_PASSING: Final = frozenset({"unavailable", "internal", "too-early", "expired"})
 
 log = structlog.get_logger("gesell.housekeeper")
 
@@ -122,32 +126,34 @@ class Housekeeper:
             if share is None or share.unpaid == 0:
                 return
             members = await self._reader.list_unpaid(commons.id, share, limit=PAYOUT_MAX)
-            if not await self._speak(commons, "payout", {"share": share_id, "members": members}):
+            fields = {"share": share_id, "members": members}
+            if await self._submit(commons, "payout", [self._write(commons, "payout", fields)]):
                 return
 
     async def _lapse(self, commons: Commons) -> None:
         """Rule 2. Each lapse is decided against the books, so one sent twice is refused."""
         over_ms = self._clock.now_ms() - DAY_MS
         # So many a round: other commons wait for theirs, and one that is refused keeps none of the others.
-        for hold in await self._reader.list_lapsing(commons.id, before_ms=over_ms, limit=LAPSES):
-            await self._speak(commons, "lapse", {"of": hold})
+        over = await self._reader.list_lapsing(commons.id, before_ms=over_ms, limit=LAPSES)
+        if over:
+            await self._submit(commons, "lapse", [self._write(commons, "lapse", {"of": hold}) for hold in over])
 
     async def _sweep(self, commons: Commons) -> None:
-        """Rule 3; each commons once a tick."""
+        """Rule 3; each commons once a tick. What is refused for good would be refused again, so that counts as done."""
         tick = commons.tick_of(self._clock.now_ms())
         if self._swept.get(commons.id) == tick:
             return
-        storing: asyncio.Task[bool] | None = None
+        storing: asyncio.Task[list[Refusal]] | None = None
         try:
             async for peers in self._list_due(commons, tick):
                 sweeps = [{"accounts": sorted(peers[at : at + SWEEP_MAX])} for at in range(0, len(peers), SWEEP_MAX)]
                 following = [self._write(commons, "sweep", fields) for fields in sweeps]
-                if storing is not None and not await storing:
+                if storing is not None and _may_pass(await storing):
                     return
                 storing = asyncio.create_task(self._submit(commons, "sweep", following))
                 # So that it is with the sequencer before the next are made ready.
                 await asyncio.sleep(0)
-            if storing is not None and not await storing:
+            if storing is not None and _may_pass(await storing):
                 return
         finally:
             if storing is not None:
@@ -172,16 +178,17 @@ class Housekeeper:
         if due:
             yield due
 
-    async def _speak(self, commons: Commons, kind: str, fields: Mapping[str, Any]) -> bool:
-        """Sign and submit a statement of the ledger's own; returns whether it was accepted."""
-        return await self._submit(commons, kind, [self._write(commons, kind, fields)])
-
     def _write(self, commons: Commons, kind: str, fields: Mapping[str, Any]) -> Submission:
         return own_statement(kind, fields, commons=commons.id, now_ms=self._clock.now_ms(), signer=self._signer)
 
-    async def _submit(self, commons: Commons, kind: str, own: Sequence[Submission]) -> bool:
-        """Submit statements of the ledger's own; returns whether all were accepted."""
-        refused = [one for one in await self._sequencer.submit(own) if not isinstance(one, Receipted)]
+    async def _submit(self, commons: Commons, kind: str, own: Sequence[Submission]) -> list[Refusal]:
+        """Submit statements of the ledger's own; returns what was refused."""
+        refused = [one for one in await self._sequencer.submit(own) if isinstance(one, Refusal)]
         for one in refused:
             log.warning("own_statement_refused", kind=kind, commons=commons.id.hex(), code=one.code, why=one.detail)
-        return not refused
+        return refused
+
+
+def _may_pass(refused: Sequence[Refusal]) -> bool:
+    """Whether something was refused that may be accepted when it is said anew."""
+    return any(one.code in _PASSING for one in refused)

@@ -21,6 +21,7 @@ from gesell_ledger.storage.reading import Reader
 from gesell_ledger.storage.rows import key_of
 from gesell_protocol.demurrage import Holding, melt_by_the_letter
 from gesell_protocol.policy import Timeline, read_policy
+from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import Sweep
 from tests.speaking import HOUR_MS, POLICY, name_of, signer_of, submission_of, write_envelope, write_found
 
@@ -203,6 +204,28 @@ async def test_sweep_that_is_refused_ends_the_round_and_the_next_one_goes_on(
     await keeper.round()
     now = await accounts(pool, commons)
     assert all(now[member.public_key][1] == START_TICK + 30 for member in MEMBERS[2:])
+
+
+async def test_sweep_that_is_refused_for_good_is_not_said_again_in_the_same_tick(
+    commons: bytes, keeper: Housekeeper, sequencer: Watched, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.ms += 30 * HOUR_MS
+    asked = 0
+
+    async def refuse(submissions: Sequence[Submission]) -> list[Answer]:
+        nonlocal asked
+        asked += 1
+        return [Refusal(code="limit-exceeded", detail="the pool is full")] * len(submissions)
+
+    monkeypatch.setattr(sequencer, "submit", refuse)
+    await keeper.round()
+    said = asked
+    assert said > 1  # all others had theirs, though the first was refused
+    await keeper.round()
+    assert asked == said
+    clock.ms += HOUR_MS
+    await keeper.round()
+    assert asked == 2 * said
 
 
 async def test_payment_is_served_between_two_requests_of_a_sweep(
