@@ -83,7 +83,7 @@ def bench(*, arguments: Arguments | None = None) -> int:
         shown = None if told.show is None else _read(told.show)
         plan = _plan(told)
         if told.results and _is_partial(asdict(plan) if shown is None else shown.about["arguments"]):
-            raise ValueError("--results wants a full run, without --quick, --only and --workloads")
+            raise ValueError("--results wants a full run: nothing left out by a flag, nothing shorter or smaller")
     except (OSError, ValueError) as error:
         print(f"gesell bench: {error}", file=sys.stderr)
         return WRONG_CALL
@@ -119,8 +119,14 @@ def _names(listed: str) -> frozenset[str]:
 
 
 def _is_partial(arguments: Mapping[str, Any]) -> bool:
-    """Whether a run with these arguments of a plan leaves out what a full one measures."""
-    return any(arguments.get(name) for name in ("quick", "only", "workloads"))
+    """Whether a run with these arguments of a plan leaves out what a full one measures, or has less of it."""
+    from bench.plan import Plan
+
+    sizes = ("rounds", "seconds", "entries_max", "sleepers", "soak_minutes")
+    full = asdict(Plan.full())
+    return any(arguments.get(name) for name in ("quick", "only", "workloads")) or any(
+        arguments.get(name, full[name]) < full[name] for name in sizes
+    )
 
 
 def _read(path: Path) -> Report:

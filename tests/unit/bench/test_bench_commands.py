@@ -38,6 +38,8 @@ def saved(folder: Path, report: Report, name: str = "saved.json") -> Path:
         ({"compare": Path("/nowhere/saved.json")}, "/nowhere/saved.json"),
         ({"quick": True, "results": True}, "--results"),
         ({"only": "payments", "results": True}, "--results"),
+        ({"entries": 100_000, "results": True}, "--results"),
+        ({"soak": 59.0, "results": True}, "--results"),
         ({"url": "http://127.0.0.1:1", "workers": 2}, "takes no arguments"),
     ],
 )
