@@ -10,7 +10,7 @@ the books (`core.decide` does) and no SQL (`storage.postgres` does).
 4. If it is unknown whether a commit took effect, the batch runs again from the start: the lock on the head waits for
    whatever the first one still does, and what it stored is then found under its id. What the short way sent may come
    so late that it holds no lock yet; as long as the head stands where it may still fit, nothing is refused for good.
-5. Books that a committed batch left are where the next begins, as long as the head says that nobody else added.
+5. Books that a committed batch left are where the next begins, as long as the head has the tree that the batch made.
 6. A broken invariant aborts the batch; nothing of it is stored.
 """
 

@@ -9,7 +9,8 @@ At the end the whole database is checked as `gesell db check` does it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -27,6 +28,7 @@ from gesell_ledger.storage.audit import audit
 from gesell_ledger.storage.embedded import PrivatePostgres
 from gesell_ledger.storage.migrate import migrate
 from gesell_ledger.storage.postgres import open_pool
+from gesell_ledger.storage.rows import key_of
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.names import POOL
 from gesell_protocol.refusals import Refusal
@@ -418,6 +420,74 @@ async def test_what_another_service_did_to_a_payer_counts(database: Database, cl
         answers = await one.submit([town.pay(0, 1), town.pay(1, 0)])
     assert list(map(in_short, answers)) == ["not-active", "accepted"]
     assert ways == ["tried", "long"]
+
+
+#: What a payment between two who have accounts writes to.
+_WRITTEN = ("commons", "account", "entry", "posting")
+
+
+class Backup:
+    """The rows of a commons in which payments are stored, as they stood: the database as a restore would leave it."""
+
+    def __init__(self, database: Database, town: Town) -> None:
+        self._dsn = database.owner_dsn
+        self._id = key_of(town.name)
+        self._rows: dict[str, list[asyncpg.Record]] = {}
+
+    async def take(self) -> Backup:
+        async with _connected(self._dsn) as owner:
+            for table in _WRITTEN:
+                self._rows[table] = await owner.fetch(f"SELECT * FROM gesell.{table} WHERE commons_id = $1", self._id)
+        return self
+
+    async def restore(self) -> None:
+        """What came after is lost. The head is changed where it stands: others point to it."""
+        (head,) = self._rows["commons"]
+        async with _connected(self._dsn) as owner, owner.transaction():
+            await owner.execute(
+                "UPDATE gesell.commons SET seq = $2, at_ms = $3, accounts = $4, tree = $5 WHERE commons_id = $1",
+                self._id,
+                *(head[name] for name in ("seq", "at_ms", "accounts", "tree")),
+            )
+            for table in _WRITTEN[1:]:
+                rows = self._rows[table]
+                await owner.execute(f"DELETE FROM gesell.{table} WHERE commons_id = $1", self._id)
+                await owner.copy_records_to_table(
+                    table, schema_name="gesell", columns=list(rows[0].keys()), records=[tuple(row) for row in rows]
+                )
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+async def test_books_of_entries_that_the_database_lost_are_not_gone_on_with(
+    database: Database, clock: SetClock, ways: list[str], way: str
+) -> None:
+    """As many other entries came since, so that the number of the head is that of the books."""
+    async with open_sequencer(database.dsn, clock) as one, open_sequencer(database.dsn, clock) as two:
+        town = await Town(clock).found(one)
+        await warm_up(one, town)
+        backup = await Backup(database, town).take()
+        answers = await one.submit([town.pay(0, 1, MONEY), town.pay(2, 1, 5)])
+        await backup.restore()
+        others = await two.submit([town.pay(3, 4, 7), town.pay(4, 5, 8)])
+        assert [receipt_in(answer).seq for answer in answers] == [receipt_in(answer).seq for answer in others]
+        ways.clear()
+        # A memo's text never goes the short way.
+        memo = Memo(bytes(16), "für die Birnen") if way == "long" else None
+        assert list(map(in_short, await one.submit([town.pay(1, 2, 1, memo=memo)]))) == ["accepted"]
+        assert ways == (["tried", "long"] if way == "short" else ["long"])
+        # And from there on it knows what there is: what was lost can be paid again.
+        assert list(map(in_short, await one.submit([town.pay(0, 1, MONEY)]))) == ["accepted"]
+    held = await balances(database, town)
+    assert [held[member.public_key] - MONEY for member in MEMBERS] == [-MONEY, MONEY - 1, 1, -7, -1, 8]
 
 
 async def test_statement_waits_for_whoever_holds_the_head(

@@ -9,7 +9,8 @@ where these books end, and if no id among them is known. Otherwise it stores not
 2. Arrays go as text, since the driver looks at each item of a list several times. An account is either changed or new,
    never both: a new one whose number is taken is a fault of ours that must not pass.
 3. The head's row decides: whoever adds to the commons moves it on, and of two who would move it from the same place one
-   finds it moved. Its lock is taken by the same statement, and held until the commit.
+   finds it moved. Its lock is taken by the same statement, and held until the commit. Where it stands is told by its
+   tree too, since a database that lost its last entries may have got to the same number by others.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ async def append(
             *rows.column_texts(account_values(accounts, numbers), ACCOUNT_COLUMNS),
             *rows.column_texts(account_values(created, numbers), ACCOUNT_COLUMNS),
             *rows.column_texts([(level, place, rows.bytes_text(node)) for level, place, node in subtrees], 3),
+            warm.tree.pack(),
         )
     except asyncpg.UniqueViolationError as error:
         # On several nodes the name ends in the number of the shard. Any other constraint is an invariant of ours.

@@ -200,9 +200,10 @@ class Rules:
 
 @dataclass(slots=True)
 class Warm:
-    """Books that a committed batch left behind, still true while the head's seq is theirs: nothing else adds to a
-    commons. `numbers` are the accounts' in the database, `accounts` is how many there are; `peers` and `keys` were
-    asked for, found or not; `tree` is over all entries.
+    """Books that a committed batch left behind, still true while the head's tree is theirs. Its peaks are a hash of all
+    entries; `seq` alone would also fit where a database that lost its last entries was given as many others. `numbers`
+    are the accounts' in the database, `accounts` is how many there are; `peers` and `keys` were asked for, found or
+    not; `tree` is over all entries.
     """
 
     books: Books
@@ -224,7 +225,7 @@ class Warm:
 class Batch:
     """One transaction of one commons: `lock`, `load`, then `store` what was decided. Commits when it is left.
 
-    `warm` is what the last batch of this process left; it is used if nobody added to the commons since.
+    `warm` is what the last batch of this process left; it is used if the head still says what that batch made of it.
     """
 
     def __init__(self, connection: Connection, commons: bytes, rules: Rules, warm: Warm | None = None) -> None:
@@ -253,7 +254,9 @@ class Batch:
         return await self._read_head(head)
 
     async def look(self) -> Books | None:
-        """The Books as `lock` returns them, without the lock: for a decision of which nothing is stored."""
+        """The Books as `lock` returns them, without the lock: for a decision of which nothing is stored. Never those of
+        `warm`, since the tree is not read here.
+        """
         return await self._read_head(await self._connection.fetchrow(_READING["load_commons"], self._commons_id))
 
     async def _read_head(self, head: asyncpg.Record | None) -> Books | None:
@@ -263,7 +266,7 @@ class Batch:
             return None
         self._accounts, self._policies, self._kinds = head["accounts"], head["policies"], head["kinds"]
         warm = self._warm
-        if warm is not None and warm.books.commons is not None and warm.books.commons.seq == head["seq"]:
+        if warm is not None and warm.tree == self._tree:
             self._numbers, self._peers, self._keys = warm.numbers, warm.peers, warm.keys
             return warm.books
         return Books(commons=await self._rules.read_commons(self._connection, head))

@@ -157,7 +157,7 @@ SET balance = excluded.balance, escrow = excluded.escrow, tick = excluded.tick, 
 WITH head AS (
     UPDATE gesell.commons
     SET seq = $4, at_ms = $5, accounts = $6, tree = $7
-    WHERE commons_id = $1 AND seq = $2 AND ledger = $3
+    WHERE commons_id = $1 AND seq = $2 AND ledger = $3 AND tree = $36
       AND NOT EXISTS (
           SELECT
           FROM unnest($9::text::uuid[]) AS asked (id)
