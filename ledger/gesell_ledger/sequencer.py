@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -75,6 +75,8 @@ DOUBT_SECONDS: Final = 90.0
 COMMONS_AT_ONCE: Final = 4
 #: About how many KB the warm books of all commons together may take: a peer or key each, and what fresh money adds.
 WARM_MAX: Final = 40_000
+#: Whose books take more of it goes first where room is short.
+WARM_PART: Final = WARM_MAX // 4
 
 _NOT_OURS: Final = Refusal(
     code="unavailable", detail="another key speaks for this commons now; nothing can be signed in its log here"
@@ -135,7 +137,8 @@ class Sequencer:
         self._metrics = metrics
         self._rules = Rules()
         self._lines: dict[bytes, Queues[_Parcel]] = {}
-        self._warm: dict[bytes, Warm] = {}
+        #: in the order in which they go where room is short
+        self._warm: OrderedDict[bytes, Warm] = OrderedDict()
         self._warm_size = 0
         #: commons → where its head stood when a statement of the short way was lost, and until when that matters
         self._doubts: dict[bytes, tuple[int, float]] = {}
@@ -370,14 +373,19 @@ class Sequencer:
         return warm
 
     def _keep_warm(self, commons: bytes, warm: Warm) -> None:
-        """Remember the books for the next batch, within a bound on all that is remembered."""
+        """Remember the books for the next batch, within a bound on all that is remembered: where it is full, those go
+        that were not used for longest. One commons has more than its part only as long as nobody else needs the room.
+        """
         size = warm.size
-        if self._warm_size + size > WARM_MAX:
-            self._warm.clear()
-            self._warm_size = 0
-        if size <= WARM_MAX:
-            self._warm[commons] = warm
-            self._warm_size += size
+        large = size > WARM_PART
+        if large and self._warm_size + size > WARM_MAX:
+            return
+        while self._warm_size + size > WARM_MAX:
+            self._warm_size -= self._warm.popitem(last=False)[1].size
+        self._warm[commons] = warm
+        self._warm_size += size
+        if large:
+            self._warm.move_to_end(commons, last=False)
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         for name, number in Counter(map(_name_of, outcomes)).items():

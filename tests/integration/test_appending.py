@@ -47,7 +47,7 @@ from tests.sequences import (
     receipt_in,
     with_other_body,
 )
-from tests.speaking import HOUR_MS, POLICY, submission_of
+from tests.speaking import HOUR_MS, POLICY, signer_of, submission_of
 
 MONEY = 10_000
 
@@ -146,6 +146,81 @@ async def test_all_else_goes_the_long_way(sequencer: Sequencer, warm: Town, ways
     assert set(map(in_short, answers)) == {"accepted"} | ({"unknown-member"} if what == "a new payee" else set())
     answers = await sequencer.submit([warm.pay(1, 2)])
     assert (in_short(answers[0]), ways) == ("accepted", ["long", "short"])
+
+
+# ── What is kept warm ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for 64: 14 are the books of a town of six who all have paid, 4 those where only one has."""
+    monkeypatch.setattr(sequencing, "WARM_MAX", 64)
+    monkeypatch.setattr(sequencing, "WARM_PART", 16)
+
+
+async def way_of(sequencer: Sequencer, town: Town, ways: list[str], *legs: tuple[int, int]) -> str:
+    """Which way a payment goes; it is accepted."""
+    ways.clear()
+    answers = await sequencer.submit([town.pay(*leg) for leg in legs or [(0, 1)]])
+    assert set(map(in_short, answers)) == {"accepted"}
+    return " ".join(ways)
+
+
+async def test_names_that_strangers_make_up_take_no_room(
+    sequencer: Sequencer, town: Town, clock: SetClock, ways: list[str], small: None
+) -> None:
+    other = await Town(clock).found(sequencer)
+    for one in (other, town):
+        await warm_up(sequencer, one)
+    strangers = [signer_of(f"stranger {n}") for n in range(200)]
+    payee = MEMBERS[1].public_key
+    made_up = [submission_of(town.write("pay", who, legs=[[payee, 1]])) for who in strangers[:100]]
+    made_up += [submission_of(town.write("pay", MEMBERS[0], legs=[[who.public_key, 1]])) for who in strangers[100:]]
+    assert set(map(in_short, await sequencer.submit(made_up))) == {"unknown-member"}
+    assert [await way_of(sequencer, one, ways) for one in (town, other)] == ["short", "short"]
+
+
+async def test_who_joined_is_known_from_then_on(sequencer: Sequencer, warm: Town, ways: list[str]) -> None:
+    join = submission_of(warm.write("join", STRANGER, handle="stranger"))
+    assert in_short((await sequencer.submit([join]))[0]) == "accepted"
+    ways.clear()
+    pays = [warm.write("pay", MEMBERS[0], legs=[[STRANGER.public_key, 5]])]
+    pays.append(warm.write("pay", STRANGER, legs=[[MEMBERS[0].public_key, 5]]))
+    answers = await sequencer.submit([submission_of(pay) for pay in pays])
+    assert (list(map(in_short, answers)), ways) == (["accepted"] * 2, ["short"])
+
+
+async def test_where_room_is_short_the_commons_that_was_not_used_for_longest_goes(
+    sequencer: Sequencer, clock: SetClock, ways: list[str], small: None
+) -> None:
+    towns = [await Town(clock).found(sequencer) for _ in range(4)]
+    for town in towns:
+        await warm_up(sequencer, town)
+    assert [await way_of(sequencer, town, ways) for town in (*towns, towns[0])] == ["short"] * 5
+    await warm_up(sequencer, await Town(clock).found(sequencer))
+    assert [await way_of(sequencer, towns[n], ways) for n in (2, 3, 0, 1)] == ["short"] * 3 + ["long"]
+
+
+async def test_commons_with_more_than_its_part_goes_before_all_others(
+    database: Database,
+    sequencer: Sequencer,
+    clock: SetClock,
+    ways: list[str],
+    small: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However lately it was used; and it comes back only where there is room."""
+    monkeypatch.setattr(sequencing, "WARM_PART", 8)
+    large, *others = [await Town(clock).found(sequencer) for _ in range(14)]
+    async with open_sequencer(database.dsn, clock) as fresh:
+        for town in others[:12]:
+            await way_of(fresh, town, ways)
+        await warm_up(fresh, large)
+        assert await way_of(fresh, large, ways) == "short"
+        await way_of(fresh, others[12], ways)
+        all_six = [(n, (n + 1) % 6) for n in range(6)]
+        assert [await way_of(fresh, large, ways, *all_six) for _ in range(2)] == ["long", "long"]
+        assert [await way_of(fresh, town, ways) for town in others] == ["short"] * 13
 
 
 # ── The same answers, whichever way ──────────────────────────────────────────────────────────────────────────────

@@ -202,8 +202,10 @@ class Rules:
 class Warm:
     """Books that a committed batch left behind, still true while the head's tree is theirs. Its peaks are a hash of all
     entries; `seq` alone would also fit where a database that lost its last entries was given as many others. `numbers`
-    are the accounts' in the database, `accounts` is how many there are; `peers` and `keys` were asked for, found or
-    not; `tree` is over all entries.
+    are the accounts' in the database, `accounts` is how many there are; `tree` is over all entries. `peers` and `keys`
+    were asked for and are some member's or steward's: of these the books know all there is. Names of nobody are not
+    kept, lest strangers fill the room of all with names that they make up; a payment that has one in it is refused,
+    or carries a signature that nobody asked for.
     """
 
     books: Books
@@ -215,7 +217,7 @@ class Warm:
 
     @property
     def size(self) -> int:
-        """About how many KB it takes: for names that were asked for, keys that came, and ticks of fresh money."""
+        """About how many KB it takes: for names that were found, keys that came, and ticks of fresh money."""
         books = self.books
         rest_ticks = max(policy.rest_ticks for _, policy in books.commons.timeline.changes) if books.commons else 0
         fresh = len(books.accounts) * rest_ticks // 8
@@ -237,6 +239,8 @@ class Batch:
         self._numbers: dict[AccountName, int] = {}
         self._peers: set[bytes] = set()
         self._keys: set[bytes] = set()
+        self._asked_peers: set[bytes] = set()
+        self._asked_keys: set[bytes] = set()
         self._gift_accounts: set[AccountName] = set()
         self._accounts = 0
         self._policies = 0
@@ -280,6 +284,9 @@ class Batch:
         for name in self._gift_accounts:
             books.accounts.pop(name, None)
             self._numbers.pop(name, None)
+        # Only now, so that who joined in this batch is among them. Of a member's own key there may be no row.
+        self._peers |= {peer for peer in self._asked_peers if peer in books.members}
+        self._keys |= {key for key in self._asked_keys if key in books.keys or key in books.members}
         return Warm(books, self._numbers, self._accounts, self._peers, self._keys, self._tree)
 
     async def load(self, books: Books, needs: Needs) -> None:
@@ -307,8 +314,7 @@ class Batch:
             [rows.uuid_of(name) for name in shares],
         )
         assert row is not None
-        self._peers |= peers
-        self._keys |= keys
+        self._asked_peers, self._asked_keys = peers, keys
         members = [rows.read_member(member) for member in row["members"]]
         books.members |= {member.peer: member for member in members}
         self._read_accounts(books, row["accounts"])
