@@ -6,8 +6,9 @@ Owns what happens around a transaction of the fold. That what it makes is right 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -16,6 +17,7 @@ import pytest
 
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.readings import circulation as circulating
+from gesell_ledger.readings import folder as folding
 from gesell_ledger.readings import turns
 from gesell_ledger.readings.circulation import Circulation, Flow, TooManySteps
 from gesell_ledger.readings.folder import Folder, fold_run, rebuild
@@ -262,6 +264,70 @@ async def test_folder_finds_what_others_added_and_hears_of_its_own(village: Vill
     kept_up = await village.readings()
     await rebuild(village.folds, village.name, half_life_ms=HALF_LIFE_MS)
     assert await village.readings() == kept_up
+
+
+async def settled(pool: Pool, count: int) -> list[Village]:
+    """Some villages, in the order in which a look lists them."""
+    villages = [Village(pool) for _ in range(count)]
+    for village in villages:
+        await village.settle()
+    return sorted(villages, key=lambda village: village._id)
+
+
+async def test_a_round_gives_each_commons_one_run_and_rests_once_beside_what_the_runs_took(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    villages = await settled(pool, 6)
+    folder = Folder(villages[0].folds, Metrics(), half_life_ms=HALF_LIFE_MS)
+    runs, rests = list[float](), list[float]()
+
+    async def run(*arguments: Any, **limits: Any) -> int | None:
+        began = time.monotonic()
+        folded = await fold_run(*arguments, **limits)
+        runs.append(time.monotonic() - began)
+        return folded
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(folding, "fold_run", run)
+    monkeypatch.setattr(folding, "RUN", 5)
+    monkeypatch.setattr(folding, "REST_SECONDS", 1_000.0)
+    assert {village.seq for village in villages} == {9}
+    for village in villages:
+        folder.wake(village.name)
+    # Who has more to fold goes on in the next round, and an empty run is a run like any.
+    for seqs in ({5}, {9}):
+        with monkeypatch.context() as counting:
+            counting.setattr(asyncio, "sleep", rest)
+            await folder.round()
+        assert {await village.folds.load_seq(village.name) for village in villages} == seqs
+        assert len(runs) == 6
+        assert rests[6:] == [1_000.0]
+        assert all(rested >= took for took, rested in zip(runs, rests[:6], strict=True))
+        assert max(rests[:6]) < 1_000.0
+        runs.clear()
+        rests.clear()
+
+
+async def test_commons_that_are_always_behind_hold_up_nobody(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two, more than a look finds, are being folded by somebody who never ends."""
+    monkeypatch.setattr(folding, "BEHIND_MAX", 2)
+    monkeypatch.setattr(folding, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(folding, "REST_SECONDS", 0.01)
+    villages = await settled(pool, 7)
+    async with AsyncExitStack() as stack:
+        for village in villages[:2]:
+            assert await fold_run(village.folds, village.name, half_life_ms=HALF_LIFE_MS, entries=1) == 1
+            fold = await stack.enter_async_context(village.folds.begin(village.name, half_life_ms=HALF_LIFE_MS))
+            assert fold is not None
+        await stack.enter_async_context(folder_of(villages[0]))
+        for village in villages[2:]:
+            await until_folded(village)
+        # And round again.
+        await villages[2].live()
+        await until_folded(villages[2])
+        assert [await village.folds.load_seq(village.name) for village in villages[:2]] == [1, 1]
 
 
 async def test_commons_that_can_not_be_folded_raises_the_alarm_and_stops_no_other(

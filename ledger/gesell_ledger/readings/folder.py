@@ -3,9 +3,11 @@
 Owns when which commons has its turn, and how the fold gives way. Any number of services and rebuilds may do this at
 once on one database: the cursor's lock settles who folds, and that each entry is folded once.
 
-1. What was added by this process is told by `wake`, what others added is found by a look now and then.
+1. What was added by this process is told by `wake`, what others added is found by a look now and then, a page of
+   commons at a time: those that are always behind hold up nobody.
 2. A run of entries is one transaction, the cursor with it: what is aborted is as if it had never begun.
-3. After each run it rests as long as the run took, so that it takes half of a processor at most.
+3. After each run it rests as long as the run took, so that it takes half of a processor at most; and once a round, in
+   which each commons that moved has one run, for a moment, so that single payments are folded together.
 4. Where the half-life is another than before, the readings are made from nothing.
 """
 
@@ -25,9 +27,7 @@ from gesell_ledger.storage.folds import Folds
 
 #: Entries of a run: few enough that nobody notices its longest stretch without a breath.
 RUN: Final = 500
-#: Runs of one commons, before the others have their turn.
-TURN: Final = 20
-#: The shortest rest after a run, so that single payments are folded together.
+#: The rest after a round.
 REST_SECONDS: Final = 0.3
 #: How often it looks for what others added; a look that took long is followed by so many times its length of rest.
 LOOK_SECONDS: Final = 1.0
@@ -51,6 +51,8 @@ class Folder:
         self._half_life_ms = half_life_ms
         self._woken: set[bytes] = set()
         self._awake = asyncio.Event()
+        #: the last commons of the last look, if there may be more behind it
+        self._seen: bytes | None = None
         self._broken: dict[bytes, float] = {}
 
     def wake(self, commons: bytes) -> None:
@@ -65,7 +67,7 @@ class Folder:
             try:
                 if time.monotonic() >= next_look:
                     began = time.monotonic()
-                    self._woken.update(await self._folds.list_behind(half_life_ms=self._half_life_ms, limit=BEHIND_MAX))
+                    await self._look()
                     took = time.monotonic() - began
                     next_look = time.monotonic() + max(LOOK_SECONDS, REST_FACTOR * took)
                 await self.round()
@@ -77,32 +79,37 @@ class Folder:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), max(0.0, next_look - time.monotonic()))
 
+    async def _look(self) -> None:
+        """Find the next page of those that are behind; after the last, the first again."""
+        behind = await self._folds.list_behind(half_life_ms=self._half_life_ms, after=self._seen, limit=BEHIND_MAX)
+        self._seen = behind[-1] if len(behind) == BEHIND_MAX else None
+        self._woken.update(behind)
+
     async def round(self) -> None:
-        """A turn for each commons that is known to have moved."""
+        """A run for each commons that is known to have moved, and the rests (rule 3)."""
         woken, self._woken = self._woken, set()
         self._awake.clear()
         for commons in woken:
             if self._broken.get(commons, 0.0) > time.monotonic():
                 continue
             try:
-                if await self._turn(commons):
-                    self.wake(commons)
+                await self._turn(commons)
             except Exception as error:
                 if is_transient(error):
                     raise
                 log.critical("readings_not_kept_up", commons=commons.hex(), exc_info=error)
                 self._metrics.broken.inc()
                 self._broken[commons] = time.monotonic() + BROKEN_SECONDS
+        if woken:
+            await asyncio.sleep(REST_SECONDS)
 
-    async def _turn(self, commons: bytes) -> bool:
-        """Fold one commons as far as its turn goes; whether there may be more."""
-        for _ in range(TURN):
-            began = time.monotonic()
-            folded = await fold_run(self._folds, commons, half_life_ms=self._half_life_ms, entries=RUN)
-            await asyncio.sleep(max(REST_SECONDS, time.monotonic() - began))
-            if folded is None or folded < RUN:
-                return False
-        return True
+    async def _turn(self, commons: bytes) -> None:
+        """One run of a commons; where there may be more, it is woken for the next round."""
+        began = time.monotonic()
+        folded = await fold_run(self._folds, commons, half_life_ms=self._half_life_ms, entries=RUN)
+        if folded == RUN:
+            self.wake(commons)
+        await asyncio.sleep(time.monotonic() - began)
 
 
 async def fold_run(folds: Folds, commons: bytes, *, half_life_ms: int, entries: int) -> int | None:

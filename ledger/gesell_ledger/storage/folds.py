@@ -94,9 +94,12 @@ class Folds:
         self._pool = pool
         self._rules = Rules()
 
-    async def list_behind(self, *, half_life_ms: int, limit: int) -> list[bytes]:
-        """The names of commons whose readings lack entries, or were made with another half-life."""
-        return [row["hash"] for row in await self._pool.fetch(_READINGS["list_behind"], half_life_ms, limit)]
+    async def list_behind(self, *, half_life_ms: int, after: bytes | None, limit: int) -> list[bytes]:
+        """The names of commons whose readings lack entries, or were made with another half-life: the next after one
+        that was listed last, the first if that is None.
+        """
+        place = -(2**63) if after is None else rows.key_of(after)
+        return [row["hash"] for row in await self._pool.fetch(_READINGS["list_behind"], half_life_ms, place, limit)]
 
     async def list_commons(self) -> AsyncIterator[bytes]:
         """The names of all commons."""

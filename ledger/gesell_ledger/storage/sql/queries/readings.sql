@@ -1,13 +1,13 @@
 -- Queries of the readings: what folds the log into them, and what shows them.
 
 -- name: list_behind
--- Commons whose readings lack entries, or were made with another half-life.
+-- Commons whose readings lack entries, or were made with another half-life, a page at a time.
 SELECT c.hash
 FROM gesell.commons c
 LEFT JOIN gesell.reading r ON r.commons_id = c.commons_id
-WHERE r.commons_id IS NULL OR r.seq < c.seq OR r.half_life_ms <> $1
+WHERE c.commons_id > $2 AND (r.commons_id IS NULL OR r.seq < c.seq OR r.half_life_ms <> $1)
 ORDER BY c.commons_id
-LIMIT $2;
+LIMIT $3;
 
 -- name: list_founded
 -- The names of all commons, a page at a time.
