@@ -146,7 +146,7 @@ def _apply_early(scribe: Scribe, ticks: int) -> None:
     commons = scribe.books.commons
     assert commons is not None
     first, (from_tick, policy) = commons.timeline.changes
-    scribe.books.commons = structs.replace(commons, timeline=Timeline((first, (from_tick - ticks, policy))))
+    scribe.books.commons = structs.replace(commons, timeline=Timeline.of([first, (from_tick - ticks, policy)]))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from gesell_ledger.clock import LedgerClock
 from gesell_ledger.core.books import Commons
 from gesell_ledger.core.decide import Submission
 from gesell_ledger.core.holds import DAY_MS
-from gesell_ledger.core.present import has_melt_due
+from gesell_ledger.core.present import has_melt_due, looks_at_once
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.own_statements import own_statement
 from gesell_ledger.sequencer import Sequencer, Unavailable
@@ -166,12 +166,13 @@ class Housekeeper:
         """The peers whose accounts slept too long and have melt due, as many at a time as are swept together."""
         due: list[bytes] = []
         room = SWEEPS_AT_ONCE * SWEEP_MAX
+        breath = looks_at_once(commons)
         async for page in self._reader.list_asleep(commons, before_tick=tick - self._sweep_ticks, page=PAGE):
-            due += [
-                account.holder
-                for account in page
-                if isinstance(account.holder, bytes) and has_melt_due(account.holding, commons, tick=tick)
-            ]
+            for place, account in enumerate(page, 1):
+                if isinstance(account.holder, bytes) and has_melt_due(account.holding, commons, tick=tick):
+                    due.append(account.holder)
+                if place % breath == 0:
+                    await asyncio.sleep(0)
             while len(due) >= room:
                 yield due[:room]
                 del due[:room]

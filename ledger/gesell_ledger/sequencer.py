@@ -40,6 +40,7 @@ from gesell_protocol.receipts import Receipt
 from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import (
     Capture,
+    ChangePolicy,
     Found,
     Gift,
     Grant,
@@ -62,8 +63,10 @@ if TYPE_CHECKING:
 BATCH_MAX: Final = 1_000
 #: A batch ends early when its statements touch this many accounts, so that one batch never takes seconds.
 BATCH_WEIGHT_MAX: Final = 20_000
-#: A `keys` statement looks through all keys that the batch has met, so few of them go together.
+#: A `keys` statement looks through all keys that the batch has met, a `policy` through all policies that were ever in
+#: force, so few of them go together.
 KEYS_WEIGHT: Final = 100
+_LOOKS_THROUGH: Final = frozenset({Keys.type, ChangePolicy.type})
 #: Who leaves, or whose debt is written off, may have 512 vouches, with as many accounts behind them.
 RING_WEIGHT: Final = 512
 #: The event loop breathes, and looks at the clock, after this many statements and postings.
@@ -409,7 +412,7 @@ class Sequencer:
                 books.apply(outcome.decision, outcome.entry)
                 weight += len(outcome.entry.postings)
             outcomes.append(outcome)
-            weight += KEYS_WEIGHT if submission.statement.type == Keys.type else 1
+            weight += KEYS_WEIGHT if submission.statement.type in _LOOKS_THROUGH else 1
             if weight > BREATH_WEIGHT:
                 weight = 0
                 await asyncio.sleep(0)
@@ -457,7 +460,7 @@ def _weight(submission: Submission) -> int:
             return 1 + len(many)
         case Sweep(accounts=many) | Payout(members=many):
             return len(many)
-        case Keys():
+        case Keys() | ChangePolicy():
             return KEYS_WEIGHT
         case Leave() | Writeoff():
             return RING_WEIGHT

@@ -6,9 +6,9 @@ that melts by it stands in `demurrage`.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Self
 
@@ -119,20 +119,42 @@ class Timeline:
     """Which policy is in force at which tick (SPEC §5.1).
 
     `changes` are (from_tick, policy) in ascending order of from_tick, the first at 0, no two alike: of equals only
-    the latest counts, so `with_change` lets it replace the earlier one.
+    the latest counts, so `with_changes` lets it replace the earlier one. Made by `of`, and from one another.
     """
 
-    changes: tuple[tuple[int, Policy], ...]
+    changes: tuple[tuple[int, Policy], ...] = ()
+    #: For each change, how far the policies before it have moved the window of fresh money.
+    _moved: tuple[int, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        assert len(self._moved) == len(self.changes), "a timeline is made by `of`"
 
     @classmethod
     def of(cls, changes: Iterable[tuple[int, Policy]]) -> Self:
         """A timeline from all changes in the order of their entries, the founding policy (from_tick 0) first."""
-        latest = dict(changes)
-        return cls(tuple(sorted(latest.items(), key=lambda change: change[0])))
+        return cls().with_changes(changes)
 
     def with_change(self, from_tick: int, policy: Policy) -> Self:
         """The timeline after one more `policy` entry."""
-        return type(self).of([*self.changes, (from_tick, policy)])
+        return self.with_changes([(from_tick, policy)])
+
+    def with_changes(self, changes: Iterable[tuple[int, Policy]]) -> Self:
+        """The timeline after more changes, in the order of their entries.
+
+        What comes before the first of them is taken over as it is: announcements lie ahead, so one more costs no look
+        at all those that were ever in force.
+        """
+        latest = dict(changes)
+        if not latest:
+            return self
+        at = bisect_left(self.changes, min(latest), key=_from_tick)
+        merged = {**dict(self.changes[at:]), **latest}
+        following = (*self.changes[:at], *sorted(merged.items(), key=_from_tick))
+        moved = list(self._moved[:at])
+        for index in range(at, len(following)):
+            rest_ticks = following[index - 1][1].rest_ticks
+            moved.append(max(moved[-1], following[index][0] - rest_ticks) if index else 0)
+        return type(self)(following, tuple(moved))
 
     def policy_at(self, tick: int) -> Policy:
         """The policy in force at a tick."""
@@ -142,7 +164,7 @@ class Timeline:
 
     def waiting(self, tick: int) -> tuple[tuple[int, Policy], ...]:
         """The announced changes that are not in force yet at `tick`."""
-        return tuple(change for change in self.changes if change[0] > tick)
+        return self.changes[self._index(tick) + 1 :]
 
     def segments(self, first: int, last: int) -> Iterator[tuple[int, int, Policy]]:
         """Cut the ticks first…last (both included) where the policy changes: (from, to, policy), ascending."""
@@ -156,7 +178,12 @@ class Timeline:
         """s(tick) of SPEC §4.2: where the window of fresh money starts. It depends on the policies alone."""
         if len(self.changes) == 1:
             return max(0, tick - self.changes[0][1].rest_ticks + 1)
-        return max(0, *(to - policy.rest_ticks + 1 for _, to, policy in self.segments(0, tick)))
+        index = self._index(tick)
+        return max(self._moved[index], tick - self.changes[index][1].rest_ticks + 1)
 
     def _index(self, tick: int) -> int:
-        return bisect_right(self.changes, tick, key=lambda change: change[0]) - 1
+        return bisect_right(self.changes, tick, key=_from_tick) - 1
+
+
+def _from_tick(change: tuple[int, Policy]) -> int:
+    return change[0]

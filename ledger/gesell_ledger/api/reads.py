@@ -6,6 +6,7 @@ through `visit`, before anything is looked up; balances come out of `core.presen
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from gesell_ledger.api.problems import Refused
 from gesell_ledger.api.rights import CLOCK, READER, Visit, visit
 from gesell_ledger.api.writing import REQUEST_MAX_BYTES, STATEMENTS_MAX
 from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Entry, Member
-from gesell_ledger.core.present import melt_due
+from gesell_ledger.core.present import looks_at_once, melt_due
 from gesell_ledger.core.visibility import Sight
 from gesell_ledger.storage.reading import Reader
 from gesell_protocol.envelopes import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES, Memo
@@ -127,9 +128,12 @@ async def _melt_due(request: web.Request, commons: Commons, tick: int) -> int:
     known = request.app[DUE]
     moment = (commons.seq, tick)
     if commons.id not in known or known[commons.id][0] != moment:
-        due = 0
+        due, breath = 0, looks_at_once(commons)
         async for page in request.app[READER].list_asleep(commons, before_tick=tick, page=parameters.LIMIT_MAX):
-            due += sum(melt_due(account.holding, commons, tick=tick) for account in page)
+            for place, account in enumerate(page, 1):
+                due += melt_due(account.holding, commons, tick=tick)
+                if place % breath == 0:
+                    await asyncio.sleep(0)
         if len(known) >= DUE_KNOWN_MAX:
             known.clear()
         now = await request.app[READER].load_commons(commons.id)

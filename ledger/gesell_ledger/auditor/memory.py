@@ -276,7 +276,7 @@ def _read_commons(fields: dict[str, Any]) -> Commons:
         **{
             **fields,
             "currency": Currency(*fields["currency"]),
-            "timeline": Timeline(tuple((tick, Policy(**policy)) for tick, policy in fields["timeline"])),
+            "timeline": Timeline.of((tick, Policy(**policy)) for tick, policy in fields["timeline"]),
             "kinds": MappingProxyType({kind[0]: Kind(*kind) for kind in fields["kinds"]}),
         }
     )

@@ -7,9 +7,13 @@ balance leaves by another way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from gesell_ledger.core.books import Commons, Holding
 from gesell_protocol.demurrage import melt, melts
+
+#: Accounts of a commons with a single policy that are looked at between two breaths of the event loop.
+LOOKS_AT_ONCE: Final = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +50,8 @@ def melt_due(holding: Holding, commons: Commons, *, tick: int) -> int:
 def has_melt_due(holding: Holding, commons: Commons, *, tick: int) -> bool:
     """Whether anything has melted by the beginning of `tick` that is not posted yet."""
     return melts(holding, commons.timeline, tick)
+
+
+def looks_at_once(commons: Commons) -> int:
+    """At so many accounts whoever looks at many may look without a break: each may have slept through all policies."""
+    return max(1, LOOKS_AT_ONCE // len(commons.timeline.changes))

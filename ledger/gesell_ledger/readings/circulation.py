@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Final, TypeVar
 
 from gesell_ledger.core.books import Commons
+from gesell_ledger.core.present import looks_at_once
 from gesell_ledger.readings.rounds import Pairs, Rounds
 from gesell_ledger.readings.turns import Turns
 from gesell_ledger.storage.readings import Cursor, End, Readings, Snapshot, Step, Sum
@@ -39,8 +40,6 @@ PAIRS_MAX: Final = 200_000
 LOOKS_MAX: Final = 5_000_000
 #: Figures remembered of all commons together.
 KNOWN_MAX: Final = 20_000
-#: The event loop breathes after so many accounts.
-BREATH: Final = 250
 
 
 class TooManySteps(Exception):
@@ -211,6 +210,7 @@ async def _take_stock(snapshot: Snapshot, commons: Commons, tick: int, end: End,
     """How money stood at the beginning of a tick; None where that costs more than is left."""
     timeline = commons.timeline
     rests = any(policy.rest_ticks > 0 for _, policy in timeline.changes)
+    breath = looks_at_once(commons)
     held = still = 0
     balances: list[int] = []
     async for looked_at, page in snapshot.list_balances(last_seq=end.last_seq):
@@ -228,7 +228,7 @@ async def _take_stock(snapshot: Snapshot, commons: Commons, tick: int, end: End,
             balances.append(max(0, now.balance))
             held += balances[-1]
             still += max(0, now.balance + now.escrow - sum(grains for _, grains in now.inflows))
-            if place % BREATH == 0:
+            if place % breath == 0:
                 await asyncio.sleep(0)
     return Stock(held + end.escrow, still, gini_ppm(balances, members=end.active + end.suspended))
 

@@ -6,11 +6,11 @@ entries. Decides nothing: what is loaded comes from `needs`, what is stored come
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import asyncpg
 
@@ -20,7 +20,6 @@ from gesell_ledger.core.books import (
     Books,
     Commons,
     Entry,
-    Kind,
     Member,
     Vouches,
 )
@@ -39,6 +38,8 @@ from gesell_protocol.tree import Frontier
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
+
+T = TypeVar("T")
 
 _SEQUENCE = queries("sequence")
 _SERVICE = queries("service")
@@ -155,47 +156,66 @@ async def find_commons(pool: Pool, names: Sequence[bytes]) -> set[bytes]:
 
 #: Commons whose rules are kept at most; beyond, all are asked for anew.
 RULES_MAX: Final = 10_000
+#: The event loop breathes after so many rows of rules: a commons that is old may have a policy for every tick.
+RULES_AT_ONCE: Final = 100
 
 
 class Rules:
-    """What seldom changes: policies and kinds of gifts, kept between batches, by commons, with how many there are."""
+    """What seldom changes: policies and kinds of gifts, kept between batches."""
 
     def __init__(self) -> None:
-        self._timelines: dict[int, tuple[int, Timeline]] = {}
-        self._kinds: dict[int, tuple[int, Mapping[str, Kind]]] = {}
+        self._timelines = _Added("load_policies", Timeline(), rows.extend_timeline)
+        self._kinds = _Added("load_kinds", FIRST_KINDS, rows.extend_kinds)
 
     async def read_commons(self, connection: Connection | Pool, head: rows.Row) -> Commons:
         """A commons by its head row, with its rules."""
         commons_id = rows.key_of(head["hash"])
-        timeline = await self._timeline(connection, commons_id, head["policies"])
-        kinds = await self._kinds_of(connection, commons_id, head["kinds"])
+        timeline = await self._timelines.read(connection, commons_id, head["policies"])
+        kinds = await self._kinds.read(connection, commons_id, head["kinds"])
         return rows.read_commons(head, timeline, kinds)
 
-    async def _timeline(self, connection: Connection | Pool, commons_id: int, policies: int) -> Timeline:
-        known = self._timelines.get(commons_id)
-        if known is not None and known[0] == policies:
-            return known[1]
-        found = await connection.fetch(_SEQUENCE["load_policies"], commons_id)
-        timeline = rows.read_timeline(found)
-        if len(self._timelines) >= RULES_MAX:
-            self._timelines.clear()
-        if len(found) == policies:
-            self._timelines[commons_id] = (policies, timeline)
-        return timeline
 
-    async def _kinds_of(self, connection: Connection | Pool, commons_id: int, count: int) -> Mapping[str, Kind]:
-        if count == 0:
-            return FIRST_KINDS
-        known = self._kinds.get(commons_id)
-        if known is not None and known[0] == count:
-            return known[1]
-        found = await connection.fetch(_SEQUENCE["load_kinds"], commons_id)
-        kinds = MappingProxyType({**FIRST_KINDS, **{row["code"]: rows.read_kind(row) for row in found}})
-        if len(self._kinds) >= RULES_MAX:
-            self._kinds.clear()
-        if len(found) == count:
-            self._kinds[commons_id] = (count, kinds)
-        return kinds
+@dataclass(frozen=True, slots=True)
+class _Known(Generic[T]):
+    """The first `count` rows of a commons, the last of them of entry `seq`, and what they come to."""
+
+    count: int
+    seq: int
+    value: T
+
+
+class _Added(Generic[T]):
+    """Rows that are only ever added to, by commons: what they come to is kept, and those alone are loaded that came
+    since. A stranger may add as many as there are statements, and all processes look at them.
+    """
+
+    def __init__(self, query: str, nothing: T, extend: Callable[[T, Sequence[rows.Row]], T]) -> None:
+        self._query = _SEQUENCE[query]
+        self._nothing = _Known(0, 0, nothing)
+        self._extend = extend
+        self._known: dict[int, _Known[T]] = {}
+
+    async def read(self, connection: Connection | Pool, commons_id: int, count: int) -> T:
+        """What the rows of a commons come to, of which its head counts so many; later ones may be among them."""
+        known = self._known.get(commons_id, self._nothing)
+        if known.count == count:
+            return known.value
+        if known.count > count:
+            # Another look saw more than this one may, or the database was put back to what it was.
+            self._known.pop(commons_id)
+            known = self._nothing
+        found = await connection.fetch(self._query, commons_id, known.seq)
+        value = known.value
+        for at in range(0, len(found), RULES_AT_ONCE):
+            if at:
+                await asyncio.sleep(0)
+            value = self._extend(value, found[at : at + RULES_AT_ONCE])
+        if found:
+            if len(self._known) >= RULES_MAX:
+                self._known.clear()
+            counted = known.count + sum(row["counted"] for row in found)
+            self._known[commons_id] = _Known(counted, max(row["seq"] for row in found), value)
+        return value
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgpack
@@ -103,9 +104,16 @@ def policy_bytes(policy: Policy) -> bytes:
     return pack(policy.fields())
 
 
-def read_timeline(rows: Iterable[Row]) -> Timeline:
-    """The timeline of all policies, in the order of their entries."""
-    return Timeline.of((row[0], read_policy(unpack(row[1]), min_tick_seconds=1)) for row in rows)
+def extend_timeline(timeline: Timeline, rows: Iterable[Row]) -> Timeline:
+    """A timeline after more policies, of those with the same from_tick the last, in ascending order of it."""
+    return timeline.with_changes(
+        (row["from_tick"], read_policy(unpack(row["policy"]), min_tick_seconds=1)) for row in rows
+    )
+
+
+def extend_kinds(kinds: Mapping[str, Kind], rows: Iterable[Row]) -> Mapping[str, Kind]:
+    """The kinds of gifts by their codes, after more were made."""
+    return MappingProxyType({**kinds, **{row["code"]: read_kind(row) for row in rows}})
 
 
 def read_commons(row: Row, timeline: Timeline, kinds: Mapping[str, Kind]) -> Commons:
@@ -182,7 +190,7 @@ def read_share(row: Row) -> ShareOut:
 
 
 def read_kind(row: Row) -> Kind:
-    """A row of (code, name, unit, scale)."""
+    """A row that begins with (code, name, unit, scale)."""
     return Kind(row[0], row[1], row[2], row[3])
 
 

@@ -7,6 +7,7 @@ account only when something happens; the other two opinions must give the same b
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -276,6 +277,38 @@ def test_window_start_is_the_recurrence_of_the_law(timeline: Timeline, last: int
     for tick in range(last + 1):
         start = max(start, tick - timeline.policy_at(tick).rest_ticks + 1)
         assert timeline.window_start(tick) == start
+
+
+def _walked_window_start(timeline: Timeline, tick: int) -> int:
+    """Where the window starts, by a walk through all policies that were ever in force: what `window_start` once did."""
+    return max([0, *(to - policy.rest_ticks + 1 for _, to, policy in timeline.segments(0, tick))])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0, 1, 2, 7, 20, 366])), max_size=12),
+    st.lists(st.integers(0, 12)),
+    st.integers(0, 400),
+)
+@thorough
+def test_window_start_is_that_of_a_walk_in_whatever_order_the_policies_came(
+    changes: list[tuple[int, int]], cuts: list[int], tick: int
+) -> None:
+    told = [(0, BASE), *((start, replace(BASE, rest_ticks=rest)) for start, rest in changes)]
+    bounds = [0, 1, *sorted(1 + cut for cut in cuts), len(told)]
+    timeline = Timeline()
+    for begin, end in pairwise(bounds):
+        timeline = timeline.with_changes(told[begin:end])
+        if timeline.changes:
+            assert timeline.window_start(tick) == _walked_window_start(timeline, tick)
+    assert timeline == Timeline.of(told)
+    assert [timeline.window_start(at) for at in range(60)] == [_walked_window_start(timeline, at) for at in range(60)]
+
+
+def test_window_start_walks_through_no_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeline = Timeline.of([(start, replace(BASE, rest_ticks=start % 7)) for start in range(1_000)])
+    expected = _walked_window_start(timeline, 990)
+    monkeypatch.delattr(Timeline, "segments")
+    assert timeline.window_start(990) == expected
 
 
 def test_what_counts_as_inflow_is_what_the_specification_lists() -> None:

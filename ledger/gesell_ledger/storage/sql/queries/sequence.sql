@@ -13,15 +13,21 @@ FOR UPDATE;
 SELECT hash FROM gesell.commons WHERE commons_id = ANY($1::bigint[]);
 
 -- name: load_policies
--- Every policy of a commons in the order of their entries; asked only when the head counts another number of them.
-SELECT from_tick, policy
-FROM gesell.policy
-WHERE commons_id = $1
-ORDER BY seq;
+-- The policies announced after an entry, of those from the same tick on the last: nothing bounds how many it replaced.
+-- `counted` is how many they were. Asked only when the head counts another number than is known.
+SELECT p.seq, p.from_tick, p.policy, latest.counted
+FROM (
+    SELECT max(seq) AS seq, count(*) AS counted
+    FROM gesell.policy
+    WHERE commons_id = $1 AND seq > $2
+    GROUP BY from_tick
+) latest
+CROSS JOIN LATERAL (SELECT * FROM gesell.policy WHERE commons_id = $1 AND seq = latest.seq OFFSET 0) p
+ORDER BY p.from_tick;
 
 -- name: load_kinds
--- The kinds of gifts of a commons beside `hour`; asked only when the head counts another number of them.
-SELECT code, name, unit, scale FROM gesell.kind WHERE commons_id = $1 ORDER BY seq;
+-- The kinds of gifts made after an entry, `hour` is in none; asked only when the head counts another number of them.
+SELECT code, name, unit, scale, seq, 1 AS counted FROM gesell.kind WHERE commons_id = $1 AND seq > $2 ORDER BY seq;
 
 -- name: load_given
 -- The gifts, holds and vouches that a batch speaks of, asked for before the members and accounts that they lead to.
