@@ -6,7 +6,7 @@ entries. Decides nothing: what is loaded comes from `needs`, what is stored come
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from gesell_ledger.core.books import (
     Commons,
     Entry,
     Kind,
+    Known,
     Member,
     Vouches,
 )
@@ -314,7 +315,7 @@ class Batch:
         books.held |= dict(row["holders"])
         await self._load_holders(books, members)
         if row["entries"]:
-            await self._load_entries(books, row["entries"])
+            await self._load_entries(books, row["entries"], needs.bodies)
 
     def _read_accounts(self, books: Books, found: Iterable[rows.Row]) -> None:
         for number, holder, asset, balance, escrow, tick, inflows in found:
@@ -358,10 +359,17 @@ class Batch:
             holders = await self._connection.fetch(_SEQUENCE["load_holders"], self._commons_id, asked)
             books.held |= {row[0]: row[1] for row in holders}
 
-    async def _load_entries(self, books: Books, found: Sequence[Sequence[Any]]) -> None:
-        seqs = [row[0] for row in found]
+    async def _load_entries(self, books: Books, found: Sequence[Sequence[Any]], bodies: Set[bytes]) -> None:
+        """Whole entries of statements that are said again, which weigh what they did the first time. Of one whose id
+        is used for something else, or whose memo is to go, only what it said: whoever names it weighs next to nothing.
+        """
+        again = [row for row in found if row[3] in bodies]
+        books.entries |= {row[2].bytes: Known(row[3]) for row in found}
+        if not again:
+            return
+        seqs = [row[0] for row in again]
         postings = rows.read_postings(await self._connection.fetch(_SEQUENCE["load_postings"], self._commons_id, seqs))
-        for row in found:
+        for row in again:
             entry = rows.read_entry(self._commons, row, postings[row[0]])
             books.entries[entry.id] = entry
 
