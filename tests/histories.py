@@ -12,7 +12,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any, Final
 
-from gesell_ledger.core.books import ACTIVE, LEFT, SUSPENDED, Books, Entry, Vouches
+from gesell_ledger.core.books import ACTIVE, LEFT, SUSPENDED, Books, Entry, Known, Vouches
 from gesell_ledger.core.decide import Accepted, Outcome, Replay, Submission, decide
 from gesell_ledger.core.needs import Needs, needs_of
 from gesell_protocol.canonical import unpack
@@ -125,7 +125,11 @@ def cut(books: Books, needs: Needs) -> Books:
             for name, one in books.keys.items()
             if name in needs.keys or (one.live and one.peer in needs.key_rings)
         },
-        entries={name: entry for name, entry in books.entries.items() if name in needs.ids},
+        entries={
+            name: entry if entry.body in needs.bodies else Known(entry.body)
+            for name, entry in books.entries.items()
+            if name in needs.ids
+        },
         shares={
             name: share for name, share in books.shares.items() if name in needs.shares or name == books.commons.share
         },

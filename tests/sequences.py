@@ -142,7 +142,7 @@ class Town:
         issues = [self.write("issue", STEWARD, to=member.public_key, amount=10_000) for member in MEMBERS]
         return [self.founding, *joins, *issues]
 
-    def write(self, kind: str, by: Signer, *others: Signer, memo: Memo | None = None, **fields: Any) -> Envelope:
+    def write(self, kind: str, by: Signer, /, *others: Signer, memo: Memo | None = None, **fields: Any) -> Envelope:
         return write_envelope(
             kind, by.public_key, [by, *others], now_ms=self.clock.ms, memo=memo, commons=self.name, **fields
         )

@@ -464,7 +464,10 @@ def _weight(submission: Submission) -> int:
             return KEYS_WEIGHT
         case Leave() | Writeoff():
             return RING_WEIGHT
-        case Gift() | Thank() | Vouch() | Hold() | Capture() | Void() | Lapse():
+        case Gift(after=gifts):
+            # The gifts that it follows are loaded with the accounts of both their sides.
+            return 2 + 2 * len(gifts)
+        case Thank() | Vouch() | Hold() | Capture() | Void() | Lapse():
             return 2
     return 1
 

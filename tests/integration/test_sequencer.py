@@ -22,15 +22,19 @@ from gesell_ledger.checkers import Checkers
 from gesell_ledger.core import decide
 from gesell_ledger.core.books import Books, Decision
 from gesell_ledger.core.decide import Submission
+from gesell_ledger.core.needs import Needs
 from gesell_ledger.intake import Intake
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.queues import FEW
 from gesell_ledger.sequencer import Answer, Receipted, Sequencer, Unavailable
+from gesell_ledger.storage import rows
 from gesell_ledger.storage.embedded import PrivatePostgres
 from gesell_ledger.storage.migrate import migrate
-from gesell_ledger.storage.postgres import open_pool
+from gesell_ledger.storage.postgres import Batch, open_pool
 from gesell_protocol.canonical import pack_array
 from gesell_protocol.envelopes import Envelope, Memo
+from gesell_protocol.log import Posting
+from gesell_protocol.names import uuid7
 from gesell_protocol.refusals import Refusal
 from tests.sequences import (
     LEDGER,
@@ -132,6 +136,69 @@ async def test_connection_that_has_done_nothing_yet_can_take_any_batch(
     async with open_sequencer(database.dsn, clock) as fresh:
         answers = await fresh.submit([town.pay(), submission_of(town.founding)])
     assert [in_short(answer) for answer in answers] == ["accepted", "replayed"]
+
+
+# ── What a batch may cost ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def postings_read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The rows of postings that are read from now on."""
+    read: list[object] = []
+    read_posting = rows.read_posting
+
+    def tell(row: rows.Row) -> Posting:
+        read.append(row)
+        return read_posting(row)
+
+    monkeypatch.setattr(rows, "read_posting", tell)
+    return read
+
+
+async def test_used_id_costs_the_postings_of_its_entry_only_where_the_same_is_said_again(
+    sequencer: Sequencer, town: Town, postings_read: list[object]
+) -> None:
+    legs = [[member.public_key, 1] for member in MEMBERS[1:]]
+    firsts = [town.write("pay", MEMBERS[0], legs=legs, memo=Memo(bytes(16), "für alle")) for _ in range(8)]
+    given = await sequencer.submit([submission_of(one) for one in firsts])
+    assert {len(receipt_in(answer).postings) for answer in given} == {6}
+    others = [
+        *(with_other_body(one, MEMBERS[0]) for one in firsts),
+        *(town.write("erase", MEMBERS[0], statement=fields_of(one)["id"]) for one in firsts),
+    ]
+    answers = await sequencer.submit([submission_of(one) for one in others])
+    assert list(map(in_short, answers)) == ["id-conflict"] * 8 + ["accepted"] * 8
+    assert postings_read == []
+    # And beside another body under the same id, and another who erases it.
+    again = [with_other_body(firsts[3], MEMBERS[0]), firsts[3], firsts[5], firsts[3], others[11]]
+    answers = await sequencer.submit([submission_of(one) for one in again])
+    assert list(map(in_short, answers)) == ["id-conflict"] + ["replayed"] * 4
+    assert [receipt_in(answers[place]) for place in (1, 2, 3)] == [receipt_in(given[place]) for place in (3, 5, 3)]
+    assert len(postings_read) == 2 * 6
+
+
+async def test_batch_of_gifts_that_follow_others_ends_before_it_loads_too_many(
+    sequencer: Sequencer, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+    load = Batch.load
+
+    async def tell(self: Batch, books: Books, needs: Needs) -> None:
+        # Each gift may lead to the accounts of two that nothing else names.
+        loaded.append(len(needs.gift_accounts) + 2 * len(needs.gifts))
+        await load(self, books, needs)
+
+    monkeypatch.setattr(Batch, "load", tell)
+    monkeypatch.setattr(sequencing, "BATCH_WEIGHT_MAX", 100)
+    ids = [uuid7(town.clock.ms, n.to_bytes(10, "big")) for n in range(160)]
+    gifts = [
+        town.write("gift", MEMBERS[0], to=MEMBERS[1].public_key, kind="hour", quantity=1, after=ids[at : at + 16])
+        for at in range(0, 160, 16)
+    ]
+    answers = await sequencer.submit([submission_of(one) for one in gifts])
+    assert set(map(in_short, answers)) == {"not-found"}
+    assert sum(loaded) >= 320
+    assert max(loaded) <= 100
 
 
 # ── All or nothing ───────────────────────────────────────────────────────────────────────────────────────────────

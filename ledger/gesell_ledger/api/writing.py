@@ -2,12 +2,15 @@
 
 Owns the two formats of the request and of its answer, and the bounds on what a request may cost before anything is
 looked at: its size and its number of statements. No part of it becomes Python objects before its size and number are
-known: an empty list takes one byte in a request and 64 here.
+known: an empty list takes one byte in a request and 64 here. An answer may be a hundred MB, of a request of a few KB:
+it is made, counted and sent piece by piece.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Sequence
 from itertools import islice
 from typing import Annotated, Final
 
@@ -19,11 +22,11 @@ from msgspec import Meta
 from gesell_ledger.api import answers
 from gesell_ledger.api.member_names import count_names
 from gesell_ledger.api.pieces import PIECE_MAX_BYTES, EnvelopeForm
-from gesell_ledger.api.problems import Refused, problem_response
+from gesell_ledger.api.problems import ANSWERS, Refused, problem_response
 from gesell_ledger.api.receiving import BODIES, receive
 from gesell_ledger.api.shapes import JSON
 from gesell_ledger.intake import Intake
-from gesell_ledger.sequencer import Answer
+from gesell_ledger.sequencer import BREATH_WEIGHT, Answer, Receipted
 from gesell_protocol.envelopes import SIGNATURES_MAX
 from gesell_protocol.refusals import CODES, Refusal
 
@@ -62,7 +65,7 @@ BODY: Final = {JSON: RequestForm, MSGPACK: "The map `{statements: [envelope…]}
 ANSWER: Final = {JSON: answers.Results, MSGPACK: "The same as MessagePack, with bin for bytes and ints for amounts."}
 
 
-async def post_statements(request: web.Request) -> web.Response:
+async def post_statements(request: web.Request) -> web.StreamResponse:
     """Take up to 10,000 statements and answer each, in the order sent."""
     if request.content_type not in (MSGPACK, JSON):
         raise Refused("unsupported-media-type", f"send {MSGPACK} or {JSON}")
@@ -74,16 +77,83 @@ async def post_statements(request: web.Request) -> web.Response:
         if not pieces:
             raise Refused("malformed", "a request has at least one statement")
         results = await request.app[INTAKE].submit(pieces, is_json=is_json)
-    return _respond(request, results)
+        del pieces
+    return await respond(request, results)
 
 
-def _respond(request: web.Request, results: list[Answer]) -> web.Response:
+async def respond(request: web.Request, results: list[Answer]) -> web.StreamResponse:
+    """The answer of a request, from the results of its statements, which are taken off the list as they are encoded:
+    as they stand here, they are several times as large as their bytes.
+
+    Others get their turn after about every 1,000 postings. Raises `Unavailable` as soon as there is no more room among
+    the answers that are under way; what was accepted is then found under its id.
+    """
     if len(results) == 1 and isinstance(results[0], Refusal):
         return problem_response(results[0])
-    if _wants_msgpack(request):
-        packed = msgpack.packb({"results": [answers.result_wire(one) for one in results]})
-        return web.Response(body=packed, content_type=MSGPACK)
-    return answers.json_response(answers.Results(results=[answers.result_json(one) for one in results]))
+    is_msgpack = _wants_msgpack(request)
+    encode = _encode_msgpack if is_msgpack else _encode_json
+    content_type = MSGPACK if is_msgpack else JSON
+    count = len(results)
+    pieces = [encode(_take_off(results), first_of=count, is_last=not results)]
+    if not results:
+        return web.Response(body=pieces[0], content_type=content_type)
+    # The room is given back at the end, and taken again by who sends the answer, with no turn for others in between.
+    with request.app[ANSWERS].hold() as take:
+        take(len(pieces[0]))
+        while results:
+            await asyncio.sleep(0)
+            pieces.append(encode(_take_off(results), first_of=0, is_last=not results))
+            take(len(pieces[-1]))
+    return _Pieces(pieces, content_type=content_type)
+
+
+class _Pieces(web.StreamResponse):
+    """A body that goes out piece by piece, as its reader takes it: to join them would hold up everybody once more, and
+    take the same room again.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], *, content_type: str) -> None:
+        super().__init__()
+        self.content_type = content_type
+        self.content_length = sum(map(len, pieces))
+        self._pieces = pieces
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        # The framework says it again of an answer that was sent already.
+        pieces, self._pieces = self._pieces, ()
+        for piece in pieces:
+            await self.write(piece)
+        await super().write_eof(data)
+
+
+def _take_off(results: list[Answer]) -> list[Answer]:
+    """The first results, until they have about 1,000 postings; they are gone from the list."""
+    weight = count = 0
+    while count < len(results) and weight < BREATH_WEIGHT:
+        result = results[count]
+        weight += 1 + len(result.receipt.postings) if isinstance(result, Receipted) else 1
+        count += 1
+    taken = results[:count]
+    del results[:count]
+    return taken
+
+
+def _encode_json(results: Sequence[Answer], *, first_of: int, is_last: bool) -> bytes:
+    """So much of `answers.Results`; the first piece is `first_of` so many results, any other of 0."""
+    items = msgspec.json.encode([answers.result_json(one) for one in results])
+    return b"".join((b'{"results":[' if first_of else b",", memoryview(items)[1:-1], b"]}" if is_last else b""))
+
+
+def _encode_msgpack(results: Sequence[Answer], *, first_of: int, is_last: bool) -> bytes:
+    """The same in MessagePack, which tells at the beginning how many there are, and nothing at the end."""
+    packer = msgpack.Packer(autoreset=False)
+    if first_of:
+        packer.pack_map_header(1)
+        packer.pack("results")
+        packer.pack_array_header(first_of)
+    for result in results:
+        packer.pack(answers.result_wire(result))
+    return bytes(packer.bytes())
 
 
 def _wants_msgpack(request: web.Request) -> bool:

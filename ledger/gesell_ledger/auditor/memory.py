@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import msgpack
 import msgspec
 
-from gesell_ledger.core.books import Books, Commons, Entry, Gift, Hold, Key, Kind, Member, ShareOut
+from gesell_ledger.core.books import Books, Commons, Gift, Hold, Key, Kind, Known, Member, ShareOut
 from gesell_ledger.core.decide import Accepted
 from gesell_protocol.canonical import pack
 from gesell_protocol.demurrage import Holding
@@ -244,9 +244,9 @@ class Memory:
         return self._disk.execute(f"SELECT id, value FROM {table}")
 
 
-def sealed_entry(commons: bytes, name: bytes, seq: int, by: bytes) -> Entry:
-    """As much of an entry with a sealed memo as `erase` asks for: whose it is, and that there is a seal."""
-    return Entry(commons, seq, 0, name, pack({"by": by, "memo": bytes(32)}), (), ())
+def sealed_statement(by: bytes) -> Known:
+    """As much of a statement with a sealed memo as `erase` asks for: whose it is, and that there is a seal."""
+    return Known(pack({"by": by, "memo": bytes(32)}))
 
 
 def _pack(value: object) -> bytes:

@@ -22,7 +22,7 @@ from gesell_ledger.auditor.checks import FORM, Checks
 from gesell_ledger.auditor.findings import Finding, Verdict, Wrong, key_at
 from gesell_ledger.auditor.held import Held, audited_before
 from gesell_ledger.auditor.kinds import LogCheck
-from gesell_ledger.auditor.memory import Memory, sealed_entry
+from gesell_ledger.auditor.memory import Memory, sealed_statement
 from gesell_ledger.auditor.sentences import reason_of
 from gesell_ledger.core.books import Commons
 from gesell_ledger.core.decide import Accepted, Outcome, Submission, decide
@@ -196,7 +196,7 @@ class Walk:
         if isinstance(statement, Erase):
             sealed = memory.sealed_by(statement.statement)
             if sealed is not None:
-                books.entries[statement.statement] = sealed_entry(statement.commons, statement.statement, *sealed)
+                books.entries[statement.statement] = sealed_statement(by=sealed[1])
 
     # ── Walking ──────────────────────────────────────────────────────────────────────────────────────────────────
 

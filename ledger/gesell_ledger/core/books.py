@@ -217,9 +217,7 @@ class Entry(NamedTuple):
 
     def fields(self) -> Mapping[str, Any]:
         """The body, decoded anew each time: it was checked when it was accepted."""
-        fields = unpack(self.body)
-        assert isinstance(fields, dict)
-        return fields
+        return _fields_of(self.body)
 
     def receipt(self, tick: int, *, leaf: bytes | None = None) -> Receipt:
         """What the statement's author gets; `tick` is that of `at_ms` under the commons' policy, `leaf` the entry's
@@ -234,6 +232,25 @@ class Entry(NamedTuple):
             leaf=leaf if leaf is not None else self.leaf,
             postings=self.postings,
         )
+
+
+class Known(NamedTuple):
+    """What an accepted statement said, without what it moved: enough to tell that its id is used and whose memo it is.
+
+    No receipt comes of it. A used id costs its sender nothing, and the entry behind it may have a thousand postings.
+    """
+
+    body: bytes
+
+    def fields(self) -> Mapping[str, Any]:
+        """The body, decoded anew each time, as an entry's is."""
+        return _fields_of(self.body)
+
+
+def _fields_of(body: bytes) -> Mapping[str, Any]:
+    fields = unpack(body)
+    assert isinstance(fields, dict)
+    return fields
 
 
 class Vouches(Mapping[tuple[bytes, bytes], int]):
@@ -301,7 +318,7 @@ class Books:
     """The state of one commons, whole or the part that a batch needs; what is not in it does not exist.
 
     `commons` is None before `found`. `held` maps a handle to the member who holds it, `vouches` (voucher, vouchee) to
-    grains.
+    grains. `entries` are whole where the statement may be said again, so that its receipt can be given again.
     """
 
     commons: Commons | None = None
@@ -309,7 +326,7 @@ class Books:
     members: dict[bytes, Member] = field(default_factory=dict)
     held: dict[str, bytes] = field(default_factory=dict)
     keys: dict[bytes, Key] = field(default_factory=dict)
-    entries: dict[bytes, Entry] = field(default_factory=dict)
+    entries: dict[bytes, Entry | Known] = field(default_factory=dict)
     shares: dict[bytes, ShareOut] = field(default_factory=dict)
     gifts: dict[bytes, Gift] = field(default_factory=dict)
     holds: dict[bytes, Hold] = field(default_factory=dict)
@@ -370,6 +387,7 @@ __all__ = [
     "Holding",
     "Key",
     "Kind",
+    "Known",
     "Member",
     "ShareOut",
     "Vouches",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from gesell_ledger.core import gifts, holds, membership, money, trust
-from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED, Books, Decision, Entry, Member
+from gesell_ledger.core.books import ACTIVE, LEFT, PENDING, SUSPENDED, Books, Decision, Entry, Known, Member
 from gesell_ledger.core.visibility import mentions_of, sides_of
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.names import time_of_id
@@ -157,12 +157,13 @@ def _sides(books: Books, statement: Statement) -> frozenset[bytes]:
     return sides_of(books.gifts.get(name) or books.holds[name])
 
 
-def _replay_or_conflict(books: Books, known: Entry, submission: Submission) -> Replay | Refusal:
+def _replay_or_conflict(books: Books, known: Entry | Known, submission: Submission) -> Replay | Refusal:
     """The first receipt again, for who signed then or may speak for the author now: to anybody else, who may not read
     the entry, its postings would tell what others had.
     """
     if known.body != submission.envelope.body:
         return Refusal(code="id-conflict", detail="the id was used for a different statement")
+    assert isinstance(known, Entry), "the entry of a statement that is said again is loaded whole"
     signers = submission.envelope.signers
     if any(key in signers for key, _ in known.signatures):
         return Replay(known)

@@ -41,7 +41,8 @@ from gesell_protocol.statements import (
 @dataclass(slots=True)
 class Needs:
     """Names of rows: `peers` with their membership and currency account, and whoever holds the handle they ask
-    for; `keys` by their own name, `key_rings` the live keys of these peers; entries by statement `ids`; `shares`;
+    for; `keys` by their own name, `key_rings` the live keys of these peers; entries by statement `ids`, with their
+    postings only where what they say is among the `bodies` of the batch (`books.Known`); `shares`;
     `gifts` with the accounts that they are counted on, and `gift_accounts` by (holder, kind); `holds`, `vouches` by
     (voucher, vouchee), and `vouch_rings`, all vouches by and for these peers: each with both sides as if they were
     among `peers`.
@@ -52,6 +53,7 @@ class Needs:
     keys: set[bytes] = field(default_factory=set)
     key_rings: set[bytes] = field(default_factory=set)
     ids: set[bytes] = field(default_factory=set)
+    bodies: set[bytes] = field(default_factory=set)
     shares: set[bytes] = field(default_factory=set)
     gifts: set[bytes] = field(default_factory=set)
     holds: set[bytes] = field(default_factory=set)
@@ -71,6 +73,7 @@ def needs_of(batch: Iterable[Submission]) -> Needs:
 def _add(needs: Needs, submission: Submission) -> None:
     statement = submission.statement
     needs.ids.add(statement.id)
+    needs.bodies.add(submission.envelope.body)
     needs.peers.add(statement.by)
     for key, _ in submission.envelope.signatures:
         needs.keys.add(key)

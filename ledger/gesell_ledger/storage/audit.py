@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 
-from gesell_ledger.core.books import AccountName, Books, Commons, Entry, Hold
+from gesell_ledger.core.books import AccountName, Books, Commons, Entry, Hold, Known
 from gesell_ledger.core.decide import Accepted, Submission, decide
 from gesell_ledger.storage import rows
 from gesell_ledger.storage.changes import Changes
@@ -308,8 +308,7 @@ class _Check:
         )
         if seq is not None and seq < before:
             (row,) = await self._connection.fetch(_READING["list_entries"], self._commons_id, seq - 1, 1)
-            target = rows.read_entry(statement.commons, row, ())
-            self._books.entries[target.id] = target
+            self._books.entries[statement.statement] = Known(row["body"])
 
     def _charge_again(self, report: Report, entry: Entry, holds: Mapping[bytes, Hold]) -> None:
         """Rule 4: what each peer account lost by melt in this entry, against the law tick by tick.

@@ -7,7 +7,7 @@ entries. Decides nothing: what is loaded comes from `needs`, what is stored come
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -20,6 +20,7 @@ from gesell_ledger.core.books import (
     Books,
     Commons,
     Entry,
+    Known,
     Member,
     Vouches,
 )
@@ -176,7 +177,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known(Generic[T]):
+class _Kept(Generic[T]):
     """The first `count` rows of a commons, the last of them of entry `seq`, and what they come to."""
 
     count: int
@@ -191,9 +192,9 @@ class _Added(Generic[T]):
 
     def __init__(self, query: str, nothing: T, extend: Callable[[T, Sequence[rows.Row]], T]) -> None:
         self._query = _SEQUENCE[query]
-        self._nothing = _Known(0, 0, nothing)
+        self._nothing = _Kept(0, 0, nothing)
         self._extend = extend
-        self._known: dict[int, _Known[T]] = {}
+        self._known: dict[int, _Kept[T]] = {}
 
     async def read(self, connection: Connection | Pool, commons_id: int, count: int) -> T:
         """What the rows of a commons come to, of which its head counts so many; later ones may be among them."""
@@ -214,7 +215,7 @@ class _Added(Generic[T]):
             if len(self._known) >= RULES_MAX:
                 self._known.clear()
             counted = known.count + sum(row["counted"] for row in found)
-            self._known[commons_id] = _Known(counted, max(row["seq"] for row in found), value)
+            self._known[commons_id] = _Kept(counted, max(row["seq"] for row in found), value)
         return value
 
 
@@ -343,7 +344,7 @@ class Batch:
         books.held |= dict(row["holders"])
         await self._load_holders(books, members)
         if row["entries"]:
-            await self._load_entries(books, row["entries"])
+            await self._load_entries(books, row["entries"], needs.bodies)
 
     def _read_accounts(self, books: Books, found: Iterable[rows.Row]) -> None:
         for number, holder, asset, balance, escrow, tick, inflows in found:
@@ -387,10 +388,17 @@ class Batch:
             holders = await self._connection.fetch(_SEQUENCE["load_holders"], self._commons_id, asked)
             books.held |= {row[0]: row[1] for row in holders}
 
-    async def _load_entries(self, books: Books, found: Sequence[Sequence[Any]]) -> None:
-        seqs = [row[0] for row in found]
+    async def _load_entries(self, books: Books, found: Sequence[Sequence[Any]], bodies: Set[bytes]) -> None:
+        """Whole entries of statements that are said again, which weigh what they did the first time. Of one whose id
+        is used for something else, or whose memo is to go, only what it said: whoever names it weighs next to nothing.
+        """
+        again = [row for row in found if row[3] in bodies]
+        books.entries |= {row[2].bytes: Known(row[3]) for row in found}
+        if not again:
+            return
+        seqs = [row[0] for row in again]
         postings = rows.read_postings(await self._connection.fetch(_SEQUENCE["load_postings"], self._commons_id, seqs))
-        for row in found:
+        for row in again:
             entry = rows.read_entry(self._commons, row, postings[row[0]])
             books.entries[entry.id] = entry
 
