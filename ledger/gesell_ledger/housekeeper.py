@@ -133,10 +133,15 @@ class Housekeeper:
     async def _lapse(self, commons: Commons) -> None:
         """Rule 2. Each lapse is decided against the books, so one sent twice is refused."""
         over_ms = self._clock.now_ms() - DAY_MS
-        # So many a round: other commons wait for theirs, and one that is refused keeps none of the others.
+        # So many a round, since other commons wait for theirs.
         over = await self._reader.list_lapsing(commons.id, before_ms=over_ms, limit=LAPSES)
-        if over:
-            await self._submit(commons, "lapse", [self._write(commons, "lapse", {"of": hold}) for hold in over])
+        if not over:
+            return
+        own = [self._write(commons, "lapse", {"of": hold}) for hold in over]
+        if any(one.code == "internal" for one in await self._submit(commons, "lapse", own)):
+            # A fault of ours that one of them meets takes the batch with it, and must not keep the others for ever.
+            for one in own:
+                await self._submit(commons, "lapse", [one])
 
     async def _sweep(self, commons: Commons) -> None:
         """Rule 3; each commons once a tick. What is refused for good would be refused again, so that counts as done."""

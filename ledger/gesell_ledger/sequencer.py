@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 BATCH_MAX: Final = 1_000
 #: A batch ends early when its statements touch this many accounts, so that one batch never takes seconds.
 BATCH_WEIGHT_MAX: Final = 20_000
+#: A request of few statements has this weight at most: what sixteen payments of three legs have.
+FEW_WEIGHT: Final = 64
 #: A `keys` statement looks through all keys that the batch has met, a `policy` through all policies that were ever in
 #: force, so few of them go together.
 KEYS_WEIGHT: Final = 100
@@ -80,6 +82,8 @@ COMMONS_AT_ONCE: Final = 4
 WARM_MAX: Final = 40_000
 #: Whose books take more of it goes first where room is short.
 WARM_PART: Final = WARM_MAX // 4
+#: Books that nobody used for so long need no room.
+WARM_SECONDS: Final = 60.0
 
 _NOT_OURS: Final = Refusal(
     code="unavailable", detail="another key speaks for this commons now; nothing can be signed in its log here"
@@ -122,6 +126,13 @@ class _Parcel:
     answers: asyncio.Future[list[Answer]]
 
 
+class _Resting(NamedTuple):
+    """Books that wait for the next batch, and since when."""
+
+    warm: Warm
+    since: float
+
+
 class _Done(NamedTuple):
     """A batch that was decided and stored, and the books that it leaves."""
 
@@ -141,7 +152,7 @@ class Sequencer:
         self._rules = Rules()
         self._lines: dict[bytes, Queues[_Parcel]] = {}
         #: in the order in which they go where room is short
-        self._warm: OrderedDict[bytes, Warm] = OrderedDict()
+        self._warm: OrderedDict[bytes, _Resting] = OrderedDict()
         self._warm_size = 0
         #: commons → where its head stood when a statement of the short way was lost, and until when that matters
         self._doubts: dict[bytes, tuple[int, float]] = {}
@@ -231,7 +242,7 @@ class Sequencer:
             task = asyncio.get_running_loop().create_task(self._run(commons, line))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        few = len(ready) == 1 and len(ready[0].submissions) <= FEW
+        few = len(ready) == 1 and len(ready[0].submissions) <= FEW and ready[0].weight <= FEW_WEIGHT
         (line.few if few else line.many).extend(ready)
 
     async def _run(self, commons: bytes, line: Queues[_Parcel]) -> None:
@@ -370,22 +381,26 @@ class Sequencer:
         return None
 
     def _take_warm(self, commons: bytes) -> Warm | None:
-        warm = self._warm.pop(commons, None)
-        if warm is not None:
-            self._warm_size -= warm.size
-        return warm
+        resting = self._warm.pop(commons, None)
+        if resting is None:
+            return None
+        self._warm_size -= resting.warm.size
+        return resting.warm
 
     def _keep_warm(self, commons: bytes, warm: Warm) -> None:
         """Remember the books for the next batch, within a bound on all that is remembered: where it is full, those go
-        that were not used for longest. One commons has more than its part only as long as nobody else needs the room.
+        that were not used for longest. One commons has more than its part only where others do not use the room.
         """
         size = warm.size
-        large = size > WARM_PART
-        if large and self._warm_size + size > WARM_MAX:
+        if size > WARM_MAX:
             return
+        large = size > WARM_PART
+        now = asyncio.get_running_loop().time()
         while self._warm_size + size > WARM_MAX:
-            self._warm_size -= self._warm.popitem(last=False)[1].size
-        self._warm[commons] = warm
+            if large and now - next(iter(self._warm.values())).since < WARM_SECONDS:
+                return
+            self._warm_size -= self._warm.popitem(last=False)[1].warm.size
+        self._warm[commons] = _Resting(warm, now)
         self._warm_size += size
         if large:
             self._warm.move_to_end(commons, last=False)

@@ -209,7 +209,7 @@ async def test_commons_with_more_than_its_part_goes_before_all_others(
     small: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However lately it was used; and it comes back only where there is room."""
+    """However lately it was used; and it comes back only where there is room, or the others rest."""
     monkeypatch.setattr(sequencing, "WARM_PART", 8)
     large, *others = [await Town(clock).found(sequencer) for _ in range(14)]
     async with open_sequencer(database.dsn, clock) as fresh:
@@ -221,6 +221,8 @@ async def test_commons_with_more_than_its_part_goes_before_all_others(
         all_six = [(n, (n + 1) % 6) for n in range(6)]
         assert [await way_of(fresh, large, ways, *all_six) for _ in range(2)] == ["long", "long"]
         assert [await way_of(fresh, town, ways) for town in others] == ["short"] * 13
+        monkeypatch.setattr(sequencing, "WARM_SECONDS", 0.0)
+        assert [await way_of(fresh, large, ways, *all_six) for _ in range(2)] == ["long", "short"]
 
 
 # ── The same answers, whichever way ──────────────────────────────────────────────────────────────────────────────

@@ -260,6 +260,34 @@ async def test_a_database_that_was_put_back_is_read_anew(
     assert await kinds_of(reader, town) == ["hour", "ride"]
 
 
+async def test_entries_that_were_lost_are_missed_though_more_came_since(
+    sequencer: Sequencer, town: Town, database: Database, reader: Reader
+) -> None:
+    await announce(sequencer, town, [TICK + 1])
+    assert isinstance((await sequencer.submit([town.pay()]))[0], Receipted)
+    assert isinstance((await sequencer.submit([town.pay()]))[0], Receipted)
+    await announce(sequencer, town, [TICK + 2])
+    known = await timeline_of(reader, town)
+    commons_id = rows.key_of(town.name)
+    connection = await asyncpg.connect(database.owner_dsn)
+    lost = await connection.fetchval(
+        "DELETE FROM gesell.policy WHERE commons_id = $1 AND seq ="
+        " (SELECT max(seq) FROM gesell.policy WHERE commons_id = $1) RETURNING seq",
+        commons_id,
+    )
+    for before, tick in ((2, 5), (1, 6)):
+        await connection.execute(
+            "INSERT INTO gesell.policy (commons_id, seq, from_tick, policy)"
+            " SELECT commons_id, $2, $3, policy FROM gesell.policy WHERE commons_id = $1 AND from_tick = 0",
+            *(commons_id, lost - before, TICK + tick),
+        )
+    await connection.execute("UPDATE gesell.commons SET policies = policies + 1 WHERE commons_id = $1", commons_id)
+    await connection.close()
+    now = await timeline_of(reader, town)
+    assert now == await stored(database, town)
+    assert now != known
+
+
 # ── What is done in one turn of the event loop ───────────────────────────────────────────────────────────────────
 
 

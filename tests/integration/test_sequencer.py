@@ -594,6 +594,17 @@ async def test_payment_waits_for_one_batch_of_others_and_these_for_one_of_paymen
             await asyncio.sleep(0.1)
         await asyncio.gather(*asked)
         assert "many" in ended[: 3 * (FEW + 1)]
+        # Few statements that touch many accounts are as good as many.
+        ended.clear()
+        with mock.patch.object(sequencing, "FEW_WEIGHT", 4):
+            async with database.held(town.name), asyncio.timeout(PATIENCE_SECONDS):
+                heavy = [[town.write_pay(n % 6, (n + 1) % 6) for n in range(FEW)] for _ in range(10)]
+                asked = [asyncio.create_task(ask("many", said)) for said in heavy]
+                await asyncio.sleep(0.1)
+                asked += [asyncio.create_task(ask("few", [town.write_pay()]))]
+                await asyncio.sleep(0.1)
+            await asyncio.gather(*asked)
+        assert "few" in ended[:3]
 
 
 async def test_answers_of_one_request_come_in_the_order_sent_with_bad_ones_among_them(

@@ -96,6 +96,7 @@ class Folder:
                 await self._turn(commons)
             except Exception as error:
                 if is_transient(error):
+                    self._woken |= woken
                     raise
                 log.critical("readings_not_kept_up", commons=commons.hex(), exc_info=error)
                 self._metrics.broken.inc()

@@ -206,6 +206,10 @@ class _Added(Generic[T]):
             self._known.pop(commons_id)
             known = self._nothing
         found = await connection.fetch(self._query, commons_id, known.seq)
+        if known.count + sum(row["counted"] for row in found) < count:
+            # Rows that came since are more than those that can be seen behind what is known, so that was lost.
+            known = self._nothing
+            found = await connection.fetch(self._query, commons_id, known.seq)
         value = known.value
         for at in range(0, len(found), RULES_AT_ONCE):
             if at:
