@@ -40,7 +40,7 @@ format: .venv/ready
 vectors: .venv/ready
 	$(BIN)/python protocol/vectors/generate.py
 
-# Two hours and a half, of which one is the soak; leaves report.html and report.json in bench/out/.
+# Two hours, of which one is the soak; leaves report.html and report.json in bench/out/.
 # `make bench BENCH=--quick` takes two minutes, `make bench BENCH=--results` also writes bench/RESULTS.md.
 bench: .venv/ready
 	$(BIN)/python -m bench $(BENCH)
