@@ -22,6 +22,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from bench.machine import descendants
 from gesell_ledger.storage import embedded
 from gesell_ledger.storage.embedded import PostgresFault, PrivatePostgres
 
@@ -131,15 +132,6 @@ def processes_in(cluster: Path) -> list[int]:
             if (entry / "cwd").samefile(cluster):
                 found.append(int(entry.name))
     return found
-
-
-def programs_below(service: subprocess.Popen[str]) -> list[int]:
-    """Every process that a service has started, and that those have."""
-    found: list[int] = [service.pid]
-    for pid in found:
-        for task in Path(f"/proc/{pid}/task").glob("*"):
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return found[1:]
 
 
 def send(pids: Sequence[int], order: signal.Signals) -> None:
@@ -284,7 +276,7 @@ async def test_service_killed_while_it_makes_the_cluster_can_be_started_again(em
 async def test_what_a_killed_service_was_making_is_removed_when_nobody_writes_there_any_more(empty: Path) -> None:
     service = spawn_service(empty)
     assert await wait_until(lambda: names_in(empty, "postgres.new-*/base"), within_s=10)
-    makers = programs_below(service)
+    makers = descendants(service.pid)
     assert makers != []
     half = names_in(empty, "postgres.new-*")
     postgres = PrivatePostgres(empty)
