@@ -48,8 +48,9 @@ AHEAD_WHOLE: Final = 6
 #: So many statements, of so many bytes in all, are few and small (rule 2): what three payments have.
 HERE_MAX: Final = 3
 HERE_MAX_BYTES: Final = 1_200
+_HERE: Final = (HERE_MAX, HERE_MAX_BYTES)
 #: A small request (rule 3): what a dozen payments have, or forty signatures.
-SMALL_BYTES: Final = 4 * 1024
+_SMALL: Final = (FEW, 4 * 1024)
 CHECKERS_MAX: Final = 4
 PAUSE_SECONDS: Final = 0.1
 PAUSE_MAX_SECONDS: Final = 5.0
@@ -148,10 +149,10 @@ class Checkers:
 
         Raises `CheckerLost` if that can't be brought to an end.
         """
-        if self._alone() and not _few_and_small(pieces):
+        if self._alone() and not _within(pieces, _HERE):
             raise CheckerLost
         job = _Job(pieces, is_json=is_json, done=asyncio.get_running_loop().create_future())
-        (self._waiting.few if _is_small(pieces) else self._waiting.many).append(job)
+        (self._waiting.few if _within(pieces, _SMALL) else self._waiting.many).append(job)
         self._in_line += len(pieces)
         if not self._gathering:
             # What other connections have brought by now is read first, so that it goes along.
@@ -178,7 +179,7 @@ class Checkers:
 
     def _check_here(self) -> None:
         """Rule 2."""
-        if self._in_line > HERE_MAX or not _few_and_small([piece for job in self._waiting for piece in job.pieces]):
+        if self._in_line > HERE_MAX or not _within([piece for job in self._waiting for piece in job.pieces], _HERE):
             return
         runs = self._take_chunk(self._in_line)
         checked: list[Checked] = [
@@ -299,14 +300,10 @@ def _next(pause: float) -> float:
     return min(PAUSE_MAX_SECONDS, max(PAUSE_SECONDS, 2 * pause))
 
 
-def _few_and_small(pieces: Sequence[bytes]) -> bool:
-    """Whether rule 2 is for these."""
-    return len(pieces) <= HERE_MAX and sum(map(len, pieces)) <= HERE_MAX_BYTES
-
-
-def _is_small(pieces: Sequence[bytes]) -> bool:
-    """Whether rule 3 has these in the queue of few."""
-    return len(pieces) <= FEW and sum(map(len, pieces)) <= SMALL_BYTES
+def _within(pieces: Sequence[bytes], bounds: tuple[int, int]) -> bool:
+    """Whether these are so many at most, of so many bytes in all."""
+    most, most_bytes = bounds
+    return len(pieces) <= most and sum(map(len, pieces)) <= most_bytes
 
 
 def _fitting(pieces: Sequence[bytes], first: int, most: int, left: int) -> tuple[int, int]:

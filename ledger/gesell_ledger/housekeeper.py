@@ -28,6 +28,7 @@ from gesell_ledger.own_statements import own_statement
 from gesell_ledger.sequencer import Sequencer, Unavailable
 from gesell_ledger.storage.faults import ClockFault, is_transient
 from gesell_ledger.storage.reading import Reader
+from gesell_ledger.unhurried import unhurried
 from gesell_protocol.ed25519 import Signer
 from gesell_protocol.refusals import Refusal
 from gesell_protocol.statements import PAYOUT_MAX, SWEEP_MAX
@@ -171,13 +172,13 @@ class Housekeeper:
         """The peers whose accounts slept too long and have melt due, as many at a time as are swept together."""
         due: list[bytes] = []
         room = SWEEPS_AT_ONCE * SWEEP_MAX
-        breath = looks_at_once(commons)
+        at_once = looks_at_once(commons)
         async for page in self._reader.list_asleep(commons, before_tick=tick - self._sweep_ticks, page=PAGE):
-            for place, account in enumerate(page, 1):
-                if isinstance(account.holder, bytes) and has_melt_due(account.holding, commons, tick=tick):
-                    due.append(account.holder)
-                if place % breath == 0:
-                    await asyncio.sleep(0)
+            due += [
+                account.holder
+                async for account in unhurried(page, at_once=at_once)
+                if isinstance(account.holder, bytes) and has_melt_due(account.holding, commons, tick=tick)
+            ]
             while len(due) >= room:
                 yield due[:room]
                 del due[:room]

@@ -33,12 +33,12 @@ from gesell_ledger.storage.faults import DatabaseUnfit, Fault
 from gesell_ledger.storage.imports import UNFINISHED, mark_unfinished
 from gesell_ledger.storage.postgres import (
     Batch,
-    Rules,
     Warm,
     check_fit,
     claim_ledger,
     store_heartbeat,
 )
+from gesell_ledger.storage.rules import Rules
 from gesell_ledger.storage.trees import Trees
 from gesell_protocol.envelopes import Envelope
 from gesell_protocol.log import leaf_hash, read_leaf

@@ -33,7 +33,8 @@ from gesell_ledger.metrics import Metrics
 from gesell_ledger.queues import FEW, Queues
 from gesell_ledger.storage.appending import append, can_append
 from gesell_ledger.storage.faults import ClockFault, is_transient
-from gesell_ledger.storage.postgres import Batch, Rules, Warm, find_commons
+from gesell_ledger.storage.postgres import Batch, Warm, find_commons
+from gesell_ledger.storage.rules import Rules
 from gesell_protocol.demurrage import Holding
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.receipts import Receipt
@@ -68,7 +69,7 @@ FEW_WEIGHT: Final = 64
 #: A `keys` statement looks through all keys that the batch has met, a `policy` through all policies that were ever in
 #: force, so few of them go together.
 KEYS_WEIGHT: Final = 100
-_LOOKS_THROUGH: Final = frozenset({Keys.type, ChangePolicy.type})
+_LOOKS_THROUGH: Final = (Keys, ChangePolicy)
 #: Who leaves, or whose debt is written off, may have 512 vouches, with as many accounts behind them.
 RING_WEIGHT: Final = 512
 #: The event loop breathes, and looks at the clock, after this many statements and postings.
@@ -427,7 +428,7 @@ class Sequencer:
                 books.apply(outcome.decision, outcome.entry)
                 weight += len(outcome.entry.postings)
             outcomes.append(outcome)
-            weight += KEYS_WEIGHT if submission.statement.type in _LOOKS_THROUGH else 1
+            weight += KEYS_WEIGHT if isinstance(submission.statement, _LOOKS_THROUGH) else 1
             if weight > BREATH_WEIGHT:
                 weight = 0
                 await asyncio.sleep(0)
@@ -475,7 +476,7 @@ def _weight(submission: Submission) -> int:
             return 1 + len(many)
         case Sweep(accounts=many) | Payout(members=many):
             return len(many)
-        case Keys() | ChangePolicy():
+        case statement if isinstance(statement, _LOOKS_THROUGH):
             return KEYS_WEIGHT
         case Leave() | Writeoff():
             return RING_WEIGHT

@@ -27,7 +27,7 @@ from gesell_ledger.core.books import Commons
 from gesell_ledger.housekeeper import Housekeeper
 from gesell_ledger.metrics import Metrics
 from gesell_ledger.sequencer import Receipted, Sequencer
-from gesell_ledger.storage import postgres, rows
+from gesell_ledger.storage import postgres, rows, rules
 from gesell_ledger.storage.reading import Reader
 from gesell_protocol.policy import Timeline, read_policy
 from tests.sequences import LEDGER, MEMBERS, START_MS, STEWARD, Database, SetClock, Town
@@ -172,7 +172,7 @@ async def test_a_first_look_at_many_policies_lets_others_have_their_turn(
     decoded: Watch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postgres, "RULES_AT_ONCE", 4)
+    monkeypatch.setattr(rules, "RULES_AT_ONCE", 4)
     await announce(sequencer, town, range(TICK + 1, TICK + 17))
     decoded.take()
     async with decoded.turning():

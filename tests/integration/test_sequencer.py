@@ -8,7 +8,8 @@ What cuts connections at their COMMIT is `tests.sequences.Wire`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from unittest import mock
 
@@ -507,15 +508,29 @@ async def test_database_that_comes_back_in_time_is_waited_for(
 # ── Too much, and the end ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@asynccontextmanager
+async def intake_of(sequencer: Sequencer, *, processes: int = 1, **bounds: int) -> AsyncIterator[Intake]:
+    """The way in to a sequencer, with processes that check, gone afterwards."""
+    checkers = Checkers(check, processes=processes, min_tick_seconds=1)
+    await checkers.start()
+    try:
+        yield Intake(sequencer, checkers, **bounds)
+    finally:
+        await checkers.close()
+
+
+async def answers_of(asked: Sequence[asyncio.Task[list[Answer]]]) -> list[Answer]:
+    """All that several requests are answered, in their order."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return [answer for answers in await asyncio.gather(*asked) for answer in answers]
+
+
 async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
     sequencer: Sequencer, town: Town, database: Database
 ) -> None:
-    checkers = Checkers(check, processes=1, min_tick_seconds=1)
-    await checkers.start()
-    intake = Intake(sequencer, checkers, in_flight=20, kept=0)
     packed = [pack_array(town.write_pay(n % 6, (n + 1) % 6).wire()) for n in range(40)]
     before = await database.ids(town.name)
-    try:
+    async with intake_of(sequencer, in_flight=20, kept=0) as intake:
         async with database.held(town.name):
             under_way = [
                 asyncio.create_task(intake.submit(packed[at : at + 5], is_json=False)) for at in range(0, 20, 5)
@@ -528,27 +543,20 @@ async def test_too_much_under_way_is_unavailable_at_once_and_nothing_piles_up(
                 assert refused.value.retry_after >= 1
             assert len(asyncio.all_tasks()) == tasks
             assert not any(task.done() for task in under_way)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            answers = [answer for answers in await asyncio.gather(*under_way) for answer in answers]
-        assert list(map(in_short, answers)) == ["accepted"] * 20
+        assert list(map(in_short, await answers_of(under_way))) == ["accepted"] * 20
         # Whoever was sent away finds room afterwards, and all of it.
         assert list(map(in_short, await intake.submit(packed[20:], is_json=False))) == ["accepted"] * 20
         with pytest.raises(Unavailable):
             await intake.submit(packed[:21], is_json=False)
-    finally:
-        await checkers.close()
     assert len(await database.ids(town.name)) == len(before) + 40
 
 
 async def test_requests_of_many_leave_room_for_those_of_few(
     sequencer: Sequencer, town: Town, database: Database
 ) -> None:
-    checkers = Checkers(check, processes=1, min_tick_seconds=1)
-    await checkers.start()
-    intake = Intake(sequencer, checkers, in_flight=60, kept=20)
     packed = [pack_array(town.write_pay(n % 6, (n + 1) % 6).wire()) for n in range(60)]
     many = FEW + 4
-    try:
+    async with intake_of(sequencer, in_flight=60, kept=20) as intake:
         async with database.held(town.name):
             asked = [
                 asyncio.create_task(intake.submit(packed[at : at + many], is_json=False)) for at in range(0, 40, many)
@@ -560,59 +568,42 @@ async def test_requests_of_many_leave_room_for_those_of_few(
             await asyncio.sleep(0.1)
             with pytest.raises(Unavailable):
                 await intake.submit(packed[:1], is_json=False)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            answers = [answer for answers in await asyncio.gather(*asked) for answer in answers]
-    finally:
-        await checkers.close()
-    assert list(map(in_short, answers)) == ["accepted"] * 60
+        assert list(map(in_short, await answers_of(asked))) == ["accepted"] * 60
 
 
 async def test_payment_waits_for_one_batch_of_others_and_these_for_one_of_payments(
     sequencer: Sequencer, town: Town, database: Database
 ) -> None:
     """Both ways round: a payment behind ten full requests, and a full request behind many payments."""
-    full = [[town.write_pay(n % 6, (n + 1) % 6) for n in range(FEW + 1)] for _ in range(10)]
-    ended: list[str] = []
 
-    async def ask(name: str, said: Sequence[Envelope]) -> None:
-        assert {in_short(one) for one in await sequencer.submit(list(map(submission_of, said)))} == {"accepted"}
-        ended.append(name)
+    async def place_behind(before: int, size: int, *, own_size: int) -> int:
+        """How many of so many waiting requests of a size are answered before one that comes after them."""
+        waiting = [[town.pay(n % 6, (n + 1) % 6) for n in range(size)] for _ in range(before)]
+        ended: list[int] = []
+
+        async def ask(place: int, said: Sequence[Submission]) -> None:
+            assert set(map(in_short, await sequencer.submit(said))) == {"accepted"}
+            ended.append(place)
+
+        async with database.held(town.name), asyncio.timeout(PATIENCE_SECONDS):
+            asked = [asyncio.create_task(ask(place, said)) for place, said in enumerate(waiting)]
+            await asyncio.sleep(0.1)
+            asked.append(asyncio.create_task(ask(before, [town.pay() for _ in range(own_size)])))
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*asked)
+        return ended.index(before)
 
     with mock.patch.object(sequencing, "BATCH_MAX", FEW + 1):
-        async with database.held(town.name), asyncio.timeout(PATIENCE_SECONDS):
-            asked = [asyncio.create_task(ask("many", said)) for said in full]
-            await asyncio.sleep(0.1)
-            asked += [asyncio.create_task(ask("few", [town.write_pay()]))]
-            await asyncio.sleep(0.1)
-        await asyncio.gather(*asked)
-        assert "few" in ended[:3]
-        ended.clear()
-        async with database.held(town.name), asyncio.timeout(PATIENCE_SECONDS):
-            asked = [asyncio.create_task(ask("few", [town.write_pay()])) for _ in range(10 * FEW)]
-            await asyncio.sleep(0.1)
-            asked += [asyncio.create_task(ask("many", [town.write_pay() for _ in range(FEW + 1)]))]
-            await asyncio.sleep(0.1)
-        await asyncio.gather(*asked)
-        assert "many" in ended[: 3 * (FEW + 1)]
+        assert await place_behind(10, FEW + 1, own_size=1) < 3
+        assert await place_behind(10 * FEW, 1, own_size=FEW + 1) < 3 * (FEW + 1)
         # Few statements that touch many accounts are as good as many.
-        ended.clear()
         with mock.patch.object(sequencing, "FEW_WEIGHT", 4):
-            async with database.held(town.name), asyncio.timeout(PATIENCE_SECONDS):
-                heavy = [[town.write_pay(n % 6, (n + 1) % 6) for n in range(FEW)] for _ in range(10)]
-                asked = [asyncio.create_task(ask("many", said)) for said in heavy]
-                await asyncio.sleep(0.1)
-                asked += [asyncio.create_task(ask("few", [town.write_pay()]))]
-                await asyncio.sleep(0.1)
-            await asyncio.gather(*asked)
-        assert "few" in ended[:3]
+            assert await place_behind(10, FEW, own_size=1) < 3
 
 
 async def test_answers_of_one_request_come_in_the_order_sent_with_bad_ones_among_them(
     sequencer: Sequencer, town: Town
 ) -> None:
-    checkers = Checkers(check, processes=2, min_tick_seconds=1)
-    await checkers.start()
-    intake = Intake(sequencer, checkers)
     forged = town.write_pay()
     ((key, signature),) = forged.signatures
     said = [town.write_pay() for _ in range(170)]
@@ -620,10 +611,8 @@ async def test_answers_of_one_request_come_in_the_order_sent_with_bad_ones_among
     said[166] = Envelope(b"\xc1", ((key, signature),))
     packed = [pack_array(one.wire()) for one in said]
     packed[40] = b"\xc0"
-    try:
+    async with intake_of(sequencer, processes=2) as intake:
         answers = await intake.submit(packed, is_json=False)
-    finally:
-        await checkers.close()
     refused = {place: in_short(answer) for place, answer in enumerate(answers) if isinstance(answer, Refusal)}
     assert refused == {10: "bad-signature", 40: "malformed", 166: "not-canonical"}
     seqs = [answer.receipt.seq for answer in answers if isinstance(answer, Receipted)]

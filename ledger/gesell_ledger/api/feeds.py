@@ -28,6 +28,7 @@ from gesell_ledger.core.books import Commons
 from gesell_ledger.core.visibility import EVERYBODY, Sight
 from gesell_ledger.storage.faults import is_transient
 from gesell_ledger.storage.reading import Reader
+from gesell_ledger.unhurried import unhurried
 from gesell_protocol.statements import (
     Capture,
     Decline,
@@ -298,10 +299,8 @@ class Feed:
 
     async def _tell(self) -> None:
         """Wake the listeners, some at a time: all at once would hold up the payments."""
-        for number, listener in enumerate(tuple(self.listeners), start=1):
+        async for listener in unhurried(tuple(self.listeners), at_once=WOKEN_AT_ONCE):
             listener.poke()
-            if number % WOKEN_AT_ONCE == 0:
-                await asyncio.sleep(0)
 
 
 class Feeds:

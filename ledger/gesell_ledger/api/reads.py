@@ -6,7 +6,6 @@ through `visit`, before anything is looked up; balances come out of `core.presen
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from gesell_ledger.core.books import ESCROW, ISSUER, POOL, Commons, Entry, Membe
 from gesell_ledger.core.present import looks_at_once, melt_due
 from gesell_ledger.core.visibility import Sight
 from gesell_ledger.storage.reading import Reader
+from gesell_ledger.unhurried import unhurried
 from gesell_protocol.envelopes import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES, Memo
 from gesell_protocol.names import base64url, did_of
 
@@ -128,12 +128,10 @@ async def _melt_due(request: web.Request, commons: Commons, tick: int) -> int:
     known = request.app[DUE]
     moment = (commons.seq, tick)
     if commons.id not in known or known[commons.id][0] != moment:
-        due, breath = 0, looks_at_once(commons)
+        due, at_once = 0, looks_at_once(commons)
         async for page in request.app[READER].list_asleep(commons, before_tick=tick, page=parameters.LIMIT_MAX):
-            for place, account in enumerate(page, 1):
+            async for account in unhurried(page, at_once=at_once):
                 due += melt_due(account.holding, commons, tick=tick)
-                if place % breath == 0:
-                    await asyncio.sleep(0)
         if len(known) >= DUE_KNOWN_MAX:
             known.clear()
         now = await request.app[READER].load_commons(commons.id)

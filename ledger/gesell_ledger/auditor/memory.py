@@ -115,11 +115,12 @@ class Memory:
         """Whether an id, of those last looked for, stands in the log already, as far back as it could come again."""
         return name in self._used or name in self._found
 
-    def sealed_by(self, name: bytes) -> tuple[int, bytes] | None:
-        """Which entry with a sealed memo has this id, and whose it is."""
-        return (
+    def sealed_by(self, name: bytes) -> bytes | None:
+        """Whose the entry with a sealed memo is that has this id."""
+        found = (
             self._sealed.get(name) or self._disk.execute("SELECT seq, by FROM sealed WHERE id = ?", (name,)).fetchone()
         )
+        return found[1] if found else None
 
     def gift(self, name: bytes) -> Gift | None:
         """A gift in whatever state."""

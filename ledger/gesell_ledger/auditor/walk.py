@@ -194,9 +194,9 @@ class Walk:
             if hold is not None:
                 books.holds[answered] = hold
         if isinstance(statement, Erase):
-            sealed = memory.sealed_by(statement.statement)
-            if sealed is not None:
-                books.entries[statement.statement] = sealed_statement(by=sealed[1])
+            by = memory.sealed_by(statement.statement)
+            if by is not None:
+                books.entries[statement.statement] = sealed_statement(by)
 
     # ── Walking ──────────────────────────────────────────────────────────────────────────────────────────────────
 

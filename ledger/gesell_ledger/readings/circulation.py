@@ -24,6 +24,7 @@ from gesell_ledger.core.present import looks_at_once
 from gesell_ledger.readings.rounds import Pairs, Rounds
 from gesell_ledger.readings.turns import Turns
 from gesell_ledger.storage.readings import Cursor, End, Readings, Snapshot, Step, Sum
+from gesell_ledger.unhurried import unhurried
 from gesell_protocol.demurrage import melt
 
 T = TypeVar("T")
@@ -210,7 +211,7 @@ async def _take_stock(snapshot: Snapshot, commons: Commons, tick: int, end: End,
     """How money stood at the beginning of a tick; None where that costs more than is left."""
     timeline = commons.timeline
     rests = any(policy.rest_ticks > 0 for _, policy in timeline.changes)
-    breath = looks_at_once(commons)
+    at_once = looks_at_once(commons)
     held = still = 0
     balances: list[int] = []
     async for looked_at, page in snapshot.list_balances(last_seq=end.last_seq):
@@ -223,13 +224,11 @@ async def _take_stock(snapshot: Snapshot, commons: Commons, tick: int, end: End,
             budget.accounts -= postings
         if budget.accounts < 0:
             return None
-        for place, (number, _, holding) in enumerate(page):
+        async for number, _, holding in unhurried(page, at_once=at_once):
             now = melt(holding._replace(inflows=tuple(arrived.get(number, ()))), timeline, tick)
             balances.append(max(0, now.balance))
             held += balances[-1]
             still += max(0, now.balance + now.escrow - sum(grains for _, grains in now.inflows))
-            if place % breath == 0:
-                await asyncio.sleep(0)
     return Stock(held + end.escrow, still, gini_ppm(balances, members=end.active + end.suspended))
 
 

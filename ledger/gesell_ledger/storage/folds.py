@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gesell_ledger.core.books import Commons
 from gesell_ledger.storage import rows
-from gesell_ledger.storage.postgres import Rules
 from gesell_ledger.storage.queries import queries
+from gesell_ledger.storage.rules import Rules
 from gesell_protocol.names import Holder
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from msgspec import structs
 from gesell_ledger.core.books import Commons, Entry, Gift, Hold, Key, Member, ShareOut
 from gesell_ledger.core.visibility import Sight
 from gesell_ledger.storage import rows
-from gesell_ledger.storage.postgres import Batch, Rules
+from gesell_ledger.storage.postgres import Batch
 from gesell_ledger.storage.queries import queries
+from gesell_ledger.storage.rules import Rules
 from gesell_protocol.demurrage import INFLOW_MAX, INFLOW_REASONS, Holding
 from gesell_protocol.envelopes import Memo
 from gesell_protocol.names import ESCROW, ISSUER, POOL, Holder
